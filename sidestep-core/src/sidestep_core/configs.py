@@ -1,0 +1,186 @@
+"""Settings shared by commands: the model, the data, the training and the run. One declaration each, no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from sidestep_core.options import config, option
+
+Precision = Literal["auto", "bf16", "fp16", "fp32"]
+Conditioning = Literal["inference", "side-step"]
+
+
+@config
+class ModelConfig:
+    """Which ACE-Step model is used, and on what."""
+
+    checkpoint_dir: Path | None = option(
+        default=None,
+        short="-c",
+        help="Folder that holds the model folders, the VAE and the text encoder; "
+        "from the settings, then ./checkpoints, when not given.",
+    )
+    model: str | None = option(
+        default=None,
+        short="-M",
+        aliases=("--model-variant",),
+        help="base, sft, turbo, xl-base, xl-sft, xl-turbo or a folder name; "
+        "the first of base, sft and turbo that is there when not given.",
+    )
+    device: str = option(default="auto", help="auto, cpu, cuda, cuda:N, mps or xpu.")
+    precision: Precision = option(default="auto", help="Compute precision; auto is bf16 where the device has it.")
+
+
+@config
+class PreprocessConfig:
+    """How audio and captions become training tensors."""
+
+    audio_dir: Path | None = option(
+        default=None, short="-i", aliases=("--input",), help="Folder of songs, searched with its subfolders."
+    )
+    dataset_json: Path | None = option(default=None, help="Dataset file that lists the songs and their captions.")
+    tensor_output: Path | None = option(
+        default=None, short="-o", aliases=("--output",), help="Folder to write the tensors to."
+    )
+    normalize: Literal["none", "peak", "lufs"] = option(default="none", help="Loudness treatment before encoding.")
+    target_db: float = option(default=-1.0, at_most=0, help="Peak level in dBFS that --normalize peak aims for.")
+    target_lufs: float = option(
+        default=-14.0, at_most=0, help="Integrated loudness in LUFS that --normalize lufs aims for."
+    )
+    max_duration: float = option(
+        default=0.0, at_least=0, help="Longest part of a song that is used, in seconds; 0 uses all of it."
+    )
+    custom_tag: str = option(default="", help="Trigger tag for songs that name none themselves.")
+    tag_position: Literal["prepend", "append", "replace"] | None = option(
+        default=None, help="Where the trigger tag goes in the caption; prepend unless the dataset file says otherwise."
+    )
+    genre_ratio: int | None = option(
+        default=None, at_least=0, at_most=100, help="Per cent of songs described by their genre instead of a caption."
+    )
+    conditioning: Conditioning = option(
+        default="inference",
+        help="Prompt shape: as ACE-Step builds it when it generates, or as Side-Step's tensors have it.",
+    )
+    latent: Literal["sample", "mean", "resample"] = option(
+        default="sample",
+        help="What is kept of the VAE's distribution: one seeded sample, its mean, "
+        "or mean and deviation so that each training step draws anew.",
+    )
+    tile_seconds: float | None = option(
+        default=None,
+        at_least=1,
+        advanced=True,
+        help="Length of the windows the VAE encodes; 30 on a GPU with room, less elsewhere, when not given.",
+    )
+    tensor_format: Literal["safetensors", "pt"] = option(
+        default="safetensors", help="safetensors, or pt files in Side-Step's layout."
+    )
+    workers: int | None = option(
+        default=None, at_least=1, advanced=True, help="Processes that decode audio; one for each core when not given."
+    )
+    seed: int = option(default=42, short="-s", help="Seed of the latent samples.")
+
+
+@config
+class DataConfig:
+    """Where training tensors come from and how they are cut."""
+
+    dataset_dir: Path | None = option(default=None, short="-d", help="Folder of tensors made by preprocess.")
+    chunk_duration: float | None = option(
+        default=None, at_least=10, help="Train on windows of this many seconds instead of whole songs; 60 is usual."
+    )
+    max_latent_length: int | None = option(
+        default=None, at_least=2, help="The same in latent frames (25 a second); wins over --chunk-duration."
+    )
+    dataset_repeats: int = option(default=1, short="-R", at_least=1, help="Visits of each song in one epoch.")
+    num_workers: int = option(
+        default=4, at_least=0, advanced=True, help="Loader processes for sets that do not fit into memory."
+    )
+    pin_memory: bool = option(default=True, advanced=True, help="Keep batches where a GPU can copy them directly.")
+    prefetch_factor: int = option(default=2, at_least=1, advanced=True, help="Batches each loader process prepares.")
+
+
+@config
+class TrainConfig:
+    """How a run is trained, whatever the adapter."""
+
+    learning_rate: float = option(
+        default=3e-4,
+        short="-l",
+        flag="--lr",
+        aliases=("--learning-rate",),
+        above=0,
+        at_most=1,
+        help="Peak learning rate.",
+    )
+    batch_size: int = option(default=1, short="-b", at_least=1, help="Songs or windows in one forward pass.")
+    accumulation: int = option(
+        default=4,
+        short="-g",
+        flag="--gradient-accumulation",
+        at_least=1,
+        help="Batches whose gradients make one step.",
+    )
+    epochs: int = option(default=1000, short="-e", at_least=1, help="Passes over the dataset.")
+    max_steps: int = option(default=0, short="-m", at_least=0, help="Stop after this many steps; 0 is no limit.")
+    warmup_steps: int = option(
+        default=100, at_least=0, help="Steps until the peak rate is reached; at most a tenth of the run."
+    )
+    warmup_start_factor: float = option(
+        default=0.1, above=0, at_most=1, advanced=True, help="Share of the peak rate that the first step uses."
+    )
+    max_grad_norm: float = option(default=1.0, above=0, help="Gradients are scaled down to this norm.")
+    seed: int = option(default=42, short="-s", help="Seed of every random draw of the run.")
+    conditioning_dropout: float = option(
+        default=0.15,
+        flag="--cfg-ratio",
+        at_least=0,
+        at_most=1,
+        help="Share of samples trained with the empty condition, which guidance needs.",
+    )
+    gradient_checkpointing: bool | None = option(
+        default=None,
+        help="Recompute layers in the backward pass to save memory; as few as memory forces when not given.",
+    )
+    gradient_checkpointing_ratio: float | None = option(
+        default=None, at_least=0, at_most=1, advanced=True, help="Share of the layers that are recomputed."
+    )
+
+
+@config
+class TargetsConfig:
+    """Which projections of the decoder get an adapter, whatever its type."""
+
+    target_modules: tuple[str, ...] = option(
+        default=("q_proj", "k_proj", "v_proj", "o_proj"),
+        help="Projections to adapt, by name (q_proj) or block and name (cross_attn.q_proj).",
+    )
+    attention: Literal["self", "cross", "both"] = option(
+        default="both", flag="--attention-type", help="Attention blocks to adapt."
+    )
+    self_target_modules: tuple[str, ...] = option(
+        default=(), help="Projections of self-attention, where they differ; only with --attention-type both."
+    )
+    cross_target_modules: tuple[str, ...] = option(
+        default=(), help="Projections of cross-attention, where they differ; only with --attention-type both."
+    )
+    target_mlp: bool = option(default=True, help="Adapt gate_proj, up_proj and down_proj of the MLP as well.")
+
+
+@config
+class RunConfig:
+    """Where a run is written and how often."""
+
+    output_dir: Path | None = option(default=None, short="-o", help="Folder of the run.")
+    run_name: str | None = option(
+        default=None, short="-n", help="Name of the run; made from time and adapter when not given."
+    )
+    save_every: int = option(default=50, at_least=1, help="Epochs between checkpoints.")
+    save_every_steps: int = option(default=0, at_least=0, help="Steps between checkpoints; 0 saves by epochs only.")
+    keep_last: int = option(default=0, at_least=0, help="Newest checkpoints to keep; 0 keeps all.")
+    resume_from: str | None = option(
+        default=None, help="Checkpoint folder to go on from, or 'latest' for the newest complete one of the run."
+    )
+    strict_resume: bool = option(default=True, help="Refuse to resume when data, adapter or settings changed.")
+    log_every: int = option(default=10, at_least=1, help="Steps between progress lines.")

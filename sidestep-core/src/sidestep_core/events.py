@@ -1,0 +1,151 @@
+"""What preprocessing and training report: typed events, yielded by the functions that do the work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class Event:
+    """Base of every event."""
+
+
+@attrs.frozen(kw_only=True)
+class Notice(Event):
+    """A line the user should see; `warning` marks what may be wrong."""
+
+    message: str
+    warning: bool = False
+
+
+# Preprocessing
+
+
+@attrs.frozen(kw_only=True)
+class StageStarted(Event):
+    """A stage of preprocessing begins: `total` songs have to go through it."""
+
+    stage: str
+    total: int
+
+
+@attrs.frozen(kw_only=True)
+class SongFinished(Event):
+    """One song is through a stage; `audio_seconds` is its length."""
+
+    stage: str
+    name: str
+    audio_seconds: float = 0.0
+
+
+@attrs.frozen(kw_only=True)
+class SongRejected(Event):
+    """One song cannot be used; the others go on."""
+
+    name: str
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
+class PreprocessFinished(Event):
+    """Preprocessing is over.
+
+    Attributes:
+        written: songs whose tensors were made or renewed.
+        kept: songs that were up to date.
+        rejected: songs left out, with reasons.
+        seconds: audio in the finished set.
+        cut_lyrics: songs whose lyrics were longer than the model takes.
+        output: the tensor folder.
+    """
+
+    written: int
+    kept: int
+    rejected: tuple[SongRejected, ...]
+    seconds: float
+    cut_lyrics: int
+    output: Path
+
+
+# Training
+
+
+@attrs.frozen(kw_only=True)
+class RunStarted(Event):
+    """Training begins (or goes on, from `step` > 0)."""
+
+    run: Path
+    step: int
+    total_steps: int
+    epochs: int
+    steps_per_epoch: int
+    songs: int
+    trainable: int
+
+
+@attrs.frozen(kw_only=True)
+class StepsDone(Event):
+    """Progress, every `log_every` steps.
+
+    Attributes:
+        step: optimizer steps done so far.
+        epoch: the epoch this step belongs to, from 1.
+        loss: mean loss of the steps since the last event.
+        smoothed: exponential mean of the loss (0.98 a step, bias-corrected).
+        learning_rate: rate of the last step.
+        grad_norm: gradient norm of the last step before clipping.
+        steps_per_second: over the steps since the last event.
+        memory: peak bytes on the device, or of the process on CPU.
+    """
+
+    step: int
+    total_steps: int
+    epoch: int
+    epochs: int
+    loss: float
+    smoothed: float
+    learning_rate: float
+    grad_norm: float
+    steps_per_second: float
+    memory: int
+
+
+@attrs.frozen(kw_only=True)
+class EpochDone(Event):
+    """An epoch is over; `loss` is the mean over its steps."""
+
+    epoch: int
+    epochs: int
+    step: int
+    loss: float
+    seconds: float
+
+
+@attrs.frozen(kw_only=True)
+class StepSkipped(Event):
+    """A step had non-finite gradients and changed nothing; `songs` are those it was made of."""
+
+    step: int
+    songs: tuple[str, ...]
+
+
+@attrs.frozen(kw_only=True)
+class CheckpointSaved(Event):
+    """A checkpoint that can be resumed was written."""
+
+    step: int
+    epoch: int
+    path: Path
+
+
+@attrs.frozen(kw_only=True)
+class RunFinished(Event):
+    """Training is over; `reason` is complete, max-steps, stopped or failed."""
+
+    step: int
+    reason: str
+    loss: float
+    adapter: Path | None
+    seconds: float

@@ -1,0 +1,173 @@
+"""What the factories named by specs must build. Protocols only: nothing needs to inherit from these.
+
+Each target is called as `factory(config, context)` with its own config and a `specs.BuildContext`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import attrs
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from sidestep_core.events import Event
+    from sidestep_core.targets import Target
+
+
+class Adapter(Protocol):
+    """A small trained update of the frozen decoder.
+
+    Tensors are keyed by original ACE-Step names (`layers.0.self_attn.q_proj...`), whatever live modules are called.
+    """
+
+    def attach(self, decoder: nn.Module, targets: Sequence[Target]) -> None:
+        """Put trainable float32 modules on exactly the targets, in place, and freeze everything else."""
+
+    def parameters(self) -> Sequence[tuple[str, nn.Parameter]]:
+        """Return the trainable parameters with their names, always in the same order."""
+
+    def groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        """Return optimizer parameter groups; each has `params` and `lr`."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the exact training state of the weights (unscaled, float32)."""
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what `state_dict` gave; raise `AdapterError` naming keys that do not fit."""
+
+    def save(self, folder: Path, *, metadata: Mapping[str, str]) -> list[Path]:
+        """Write the adapter files that other programs load, in the original names; return what was written."""
+
+    def deltas(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield `(module name, [out, in] float32 weight difference)` of every adapted projection."""
+
+
+class TimestepSampler(Protocol):
+    """Draws training timesteps; t = 1 is pure noise."""
+
+    def sample(self, batch_size: int, *, generator: torch.Generator) -> Tensor:
+        """Return float32 timesteps [batch_size] in (0, 1]."""
+
+
+@attrs.frozen(kw_only=True)
+class Progress:
+    """Where a schedule is, counted from the end of the warm-up.
+
+    Attributes:
+        step: optimizer steps since the warm-up ended (0 during it).
+        total_steps: optimizer steps from the end of the warm-up to the end of the run.
+        steps_per_epoch: optimizer steps of one epoch.
+        learning_rate: peak rate.
+    """
+
+    step: int
+    total_steps: int
+    steps_per_epoch: int
+    learning_rate: float
+
+
+class LRController(Protocol):
+    """Gives a factor on the peak learning rate; the factors of all chosen controllers multiply."""
+
+    def scale(self, progress: Progress) -> float:
+        """Return the factor: a pure function of progress and the controller's own state."""
+
+
+class StatefulLRController(LRController, Protocol):
+    """A controller that follows the loss; its state is part of every checkpoint."""
+
+    def observe(self, loss: float, step: int) -> None:
+        """Take note of a step's loss."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore them."""
+
+
+class OptimizerFactory(Protocol):
+    """Makes the optimizer of a run."""
+
+    def create(self, groups: Iterable[Mapping[str, Any]]) -> torch.optim.Optimizer:
+        """Return an optimizer over parameter groups that carry `params` and `lr`."""
+
+
+class Provider(Protocol):
+    """Fills sidecar fields of one track; a context manager that holds a model or a connection."""
+
+    def __enter__(self) -> Provider:
+        """Open what is needed."""
+
+    def __exit__(self, *error: object) -> None:
+        """Free it."""
+
+    def describe(self, track: Any, wanted: frozenset[str]) -> Mapping[str, str]:
+        """Return the wanted fields it could fill; raise when the track could not be heard or found."""
+
+
+@attrs.frozen(kw_only=True)
+class ExportRequest:
+    """What an exporter is asked to do.
+
+    Attributes:
+        adapter: folder of a trained adapter.
+        output: file or folder to write; the exporter chooses a name beside the adapter when None.
+        model: the base model's folder (`sidestep_core.model.layout.ModelFolder`), or None.
+        dtype: "fp32", "bf16", "fp16" or "keep".
+        verify: read the result back and compare before it gets its final name.
+    """
+
+    adapter: Path
+    output: Path | None = None
+    model: Any = None
+    dtype: str = "keep"
+    verify: bool = True
+
+
+@attrs.frozen(kw_only=True)
+class ExportReport:
+    """What an exporter wrote and how far it reads back as trained.
+
+    Attributes:
+        paths: files or folders written.
+        modules: adapted modules that the host will match.
+        error: largest relative difference of any module's weight delta (None without verification).
+        reader: what read it back ("peft 0.21.2 on the original names").
+        notes: lines a user should know.
+    """
+
+    paths: tuple[Path, ...]
+    modules: int
+    error: float | None = None
+    reader: str = ""
+    notes: tuple[str, ...] = ()
+
+
+class Exporter(Protocol):
+    """Writes an adapter for another program and proves that it reads back as what was trained."""
+
+    def export(self, request: ExportRequest) -> ExportReport:
+        """Write it; raise `ExportError` if the target cannot hold it, `ProofError` (and no file) if the proof fails."""
+
+
+class Observer(Protocol):
+    """Follows a run. One that raises is logged once and dropped; it never ends a run."""
+
+    def observe(self, event: Event) -> None:
+        """Take note of one event."""
+
+    def close(self) -> None:
+        """Finish what was begun; called once, also after a failure."""
+
+
+class Analyzer(Protocol):
+    """Measures properties of audio without a network."""
+
+    def analyze(self, audio: Any) -> Mapping[str, Any]:
+        """Return measured fields with their confidence."""

@@ -1,0 +1,216 @@
+"""What plugins hand to the core: light descriptions of components. Importing this pulls in attrs and nothing else."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import re
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
+
+import attrs
+
+from sidestep_core.errors import LoadError, SidestepError
+
+NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*\Z")
+TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
+MAX_SUMMARY = 90
+
+
+def check_name(_: Any, attribute: attrs.Attribute[str], value: str) -> None:
+    """Refuse a component name that is awkward to type."""
+    if not NAME.match(value):
+        raise ValueError(f"name {value!r} must be lower-case words joined by underscores")
+
+
+def check_summary(_: Any, attribute: attrs.Attribute[str], value: str) -> None:
+    """Refuse a summary that does not fit a listing."""
+    if not value or "\n" in value or len(value) > MAX_SUMMARY or value.endswith("."):
+        raise ValueError(f"summary {value!r} must be one line, at most {MAX_SUMMARY} characters, with no full stop")
+
+
+def check_target(_: Any, attribute: attrs.Attribute[str], value: str) -> None:
+    """Refuse a target that cannot be imported by its form."""
+    if not TARGET.match(value):
+        raise ValueError(f"{attribute.name} {value!r} must read 'package.module:attribute'")
+
+
+def check_config(spec: Spec, _: attrs.Attribute[type | None], value: type | None) -> None:
+    """Refuse a config that no interface can show."""
+    if value is not None and not attrs.has(value):
+        raise TypeError(f"config of {spec.name!r} must be a class made with @config, not {value!r}")
+
+
+@attrs.frozen(kw_only=True)
+class BuildContext:
+    """What a component may know when it is built: facts of the model and the run, no torch objects.
+
+    Attributes:
+        model: facts from the checkpoint's config.json (`sidestep_core.model.dims.ModelDims`), if there is one.
+        variant: base, sft or turbo, or "" if not known.
+        learning_rate: peak rate of the run.
+        total_steps: optimizer steps of the whole run.
+        steps_per_epoch: optimizer steps of one epoch.
+        seed: seed of the run.
+    """
+
+    model: Any = None
+    variant: str = ""
+    learning_rate: float = 0.0
+    total_steps: int = 0
+    steps_per_epoch: int = 0
+    seed: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class Spec:
+    """What every registered component has: a name, one line of help, its settings and where it lives.
+
+    Attributes:
+        name: what the user types.
+        summary: one line without a full stop, shown in listings.
+        target: `package.module:attribute` of the implementation, imported on first use.
+        config: class made with `@config`, or None when there is nothing to set.
+        needs: distributions that must be installed.
+        extra: what to install to get them (`sidestep-cli[bnb]`), for the hint.
+    """
+
+    kind: ClassVar[str]
+
+    name: str = attrs.field(validator=check_name)
+    summary: str = attrs.field(validator=check_summary)
+    target: str = attrs.field(validator=check_target)
+    config: type | None = attrs.field(default=None, validator=check_config)
+    needs: tuple[str, ...] = ()
+    extra: str = ""
+
+    def missing(self) -> tuple[str, ...]:
+        """Return the needed distributions that are not installed."""
+        return tuple(name for name in self.needs if not _installed(name))
+
+    def load(self) -> Callable[..., Any]:
+        """Import and return the implementation: the first moment a heavy library may be imported.
+
+        Raises:
+            LoadError: a needed distribution is missing, or the import failed.
+        """
+        if absent := self.missing():
+            hint = f"'{self.extra}'" if self.extra else " ".join(absent)
+            raise LoadError(f"{self.kind} {self.name!r} needs {', '.join(absent)}: pip install {hint}")
+        module, _, attribute = self.target.partition(":")
+        try:
+            found = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise LoadError(f"{self.kind} {self.name!r} cannot be loaded from {self.target}: {error}") from error
+        return found  # type: ignore[no-any-return]
+
+    def build(self, config: Any = None, context: BuildContext | None = None) -> Any:
+        """Make the component from its config (the defaults when None) in a context.
+
+        Raises:
+            LoadError: it cannot be imported or its constructor failed.
+        """
+        factory = self.load()
+        if config is None and self.config is not None:
+            config = self.config()
+        try:
+            return factory(config, context or BuildContext())
+        except SidestepError:
+            raise
+        except Exception as error:
+            raise LoadError(f"{self.kind} {self.name!r} cannot be built: {type(error).__name__}: {error}") from error
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+@attrs.frozen(kw_only=True)
+class AdapterType(Spec):
+    """A kind of adapter; its target is a class that follows `interfaces.Adapter`.
+
+    Attributes:
+        format: library whose files it writes, for exporters: "peft", "lycoris" or a third party's own word.
+        count: `(config, out_features, in_features, rank or None) -> int`, the trainable parameters of one adapted
+            projection; called without torch to show a plan.
+    """
+
+    kind = "adapter"
+    format: str = "peft"
+    count: Callable[[Any, int, int, int | None], int] | None = None
+
+
+@attrs.frozen(kw_only=True)
+class TimestepSamplerType(Spec):
+    """A way to draw training timesteps; its target follows `interfaces.TimestepSampler`."""
+
+    kind = "timestep-sampler"
+
+
+@attrs.frozen(kw_only=True)
+class LRControllerType(Spec):
+    """A factor on the peak learning rate; its target follows `interfaces.LRController`."""
+
+    kind = "lr-controller"
+
+
+@attrs.frozen(kw_only=True)
+class OptimizerType(Spec):
+    """An optimizer; its target is called with (config, context) and follows `interfaces.OptimizerFactory`.
+
+    Attributes:
+        bytes_per_parameter: optimizer state kept for each trainable parameter, for memory estimates.
+    """
+
+    kind = "optimizer"
+    bytes_per_parameter: float = 8.0
+
+
+@attrs.frozen(kw_only=True)
+class ProviderType(Spec):
+    """A source of sidecar fields; its target follows `interfaces.Provider`.
+
+    Attributes:
+        supplies: sidecar fields it can fill (caption, genre, bpm, key, signature, lyrics).
+        offline: whether it works without a network.
+    """
+
+    kind = "provider"
+    supplies: frozenset[str] = frozenset()
+    offline: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class ExporterType(Spec):
+    """A format an adapter can be written in; its target follows `interfaces.Exporter`.
+
+    Attributes:
+        accepts: adapter formats (`AdapterType.format`) it can hold.
+    """
+
+    kind = "exporter"
+    accepts: frozenset[str] = frozenset({"peft"})
+
+
+@attrs.frozen(kw_only=True)
+class ObserverType(Spec):
+    """A follower of a run's events; its target follows `interfaces.Observer`."""
+
+    kind = "observer"
+
+
+@attrs.frozen(kw_only=True)
+class AnalyzerType(Spec):
+    """An offline analysis of audio (tempo, key, metre); its target follows `interfaces.Analyzer`."""
+
+    kind = "analyzer"
+    supplies: frozenset[str] = frozenset()
+
+
+Kind = Literal[
+    "adapter", "timestep-sampler", "lr-controller", "optimizer", "provider", "exporter", "observer", "analyzer"
+]
