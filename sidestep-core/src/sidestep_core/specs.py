@@ -6,6 +6,7 @@ import importlib
 import importlib.metadata
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import attrs
@@ -52,6 +53,7 @@ class BuildContext:
         total_steps: optimizer steps of the whole run.
         steps_per_epoch: optimizer steps of one epoch.
         seed: seed of the run.
+        run: folder of the run, if there is one.
     """
 
     model: Any = None
@@ -60,6 +62,7 @@ class BuildContext:
     total_steps: int = 0
     steps_per_epoch: int = 0
     seed: int = 0
+    run: Path | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -1,0 +1,115 @@
+"""Presets: TOML files with a table for each slot of a run. Shipped by plugins, saved by users, or any path."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from sidestep_core.errors import ConfigError, UnknownName
+from sidestep_core.settings import config_folder
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+    from sidestep_core.plugins import Plugins
+    from sidestep_core.requests import TrainRequest
+
+MAX_BYTES = 1_000_000
+
+
+@attrs.frozen(kw_only=True)
+class Preset:
+    """A named set of settings.
+
+    Attributes:
+        name: stem of its file.
+        origin: "user", the plugin that ships it, or "file".
+        description: its first line of explanation.
+        tables: settings by slot; a component's table has its `type`.
+    """
+
+    name: str
+    origin: str
+    description: str
+    tables: Mapping[str, Mapping[str, Any]]
+
+
+def user_folder() -> Path:
+    """Return the folder of the user's own presets, which need not exist."""
+    return config_folder() / "presets"
+
+
+def list_presets(plugins: Plugins) -> list[Preset]:
+    """Return all presets by name; a user's preset hides a shipped one of the same name.
+
+    Raises:
+        ConfigError: one of them cannot be read.
+    """
+    found = {preset.name: preset for preset in _shipped(plugins)}
+    folder = user_folder()
+    if folder.is_dir():
+        found |= {path.stem: read_preset(path, "user") for path in sorted(folder.glob("*.toml"))}
+    return [found[name] for name in sorted(found)]
+
+
+def find_preset(name_or_path: str, plugins: Plugins) -> Preset:
+    """Return a preset by name, or read it from a path (anything that ends in .toml).
+
+    Raises:
+        UnknownName: no preset has the name, or no file is there.
+        ConfigError: the file cannot be used.
+    """
+    path = Path(name_or_path)
+    if path.suffix == ".toml":
+        if not path.is_file():
+            raise UnknownName(f"no preset file '{path}'")
+        return read_preset(path, "file")
+    known = {preset.name: preset for preset in list_presets(plugins)}
+    if name_or_path not in known:
+        raise UnknownName(f"no preset {name_or_path!r}; there is {', '.join(known) or 'none'} (or give a .toml file)")
+    return known[name_or_path]
+
+
+def read_preset(source: Path | Traversable, origin: str) -> Preset:
+    """Read one preset file.
+
+    Raises:
+        ConfigError: it is too large, no TOML, or holds something other than tables and a description.
+    """
+    try:
+        data = source.read_bytes()
+        if len(data) > MAX_BYTES:
+            raise ConfigError(f"preset '{source}' has {len(data):,} bytes; at most {MAX_BYTES:,} are read")
+        tables = tomllib.loads(data.decode("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"preset '{source}' cannot be read: {error}") from error
+    description = tables.pop("description", "")
+    if not isinstance(description, str):
+        raise ConfigError(f"preset '{source}': description must be text")
+    if loose := [name for name, table in tables.items() if not isinstance(table, dict)]:
+        raise ConfigError(f"preset '{source}': {loose[0]!r} must stand in a table such as [train]")
+    return Preset(name=Path(source.name).stem, origin=origin, description=description, tables=tables)
+
+
+def request_tables(request: TrainRequest) -> dict[str, dict[str, Any]]:
+    """Return a run's settings as TOML or JSON tables: fixed groups, then components with their `type`."""
+    from sidestep_core.conversion import unstructure
+
+    tables = {name: unstructure(getattr(request, name)) for name in ("model", "data", "train", "targets", "run")}
+    for slot in ("adapter", "timesteps", "optimizer"):
+        choice = getattr(request, slot)
+        tables[slot] = {"type": choice.name} | (unstructure(choice.config) if choice.config else {})
+    for slot, choices in (("lr-control", request.controllers), ("observe", request.observers)):
+        if choices:
+            tables[slot] = {c.name: unstructure(c.config) if c.config else {} for c in choices}
+    return tables
+
+
+def _shipped(plugins: Plugins) -> Iterable[Preset]:
+    for record, sources in plugins.ask("sidestep_presets"):
+        for source in sources:
+            yield read_preset(source, record.name)

@@ -1,0 +1,153 @@
+"""The user's own settings: one TOML file in the platform's configuration folder, a table for each subject."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from sidestep_core.errors import ConfigError, UnknownName
+from sidestep_core.options import Option, config, option, options_of
+
+CONFIG_VARIABLE = "SIDESTEP_CONFIG_DIR"
+FILE_NAME = "settings.toml"
+
+
+@config
+class PathSettings:
+    """Folders used when a command names none."""
+
+    checkpoint_dir: Path | None = option(
+        default=None, help="Folder of the ACE-Step models, the VAE and the text encoder."
+    )
+    audio_dir: Path | None = option(default=None, help="Folder of songs.")
+    tensors_dir: Path | None = option(default=None, help="Folder under which tensor sets are made.")
+    adapters_dir: Path | None = option(default=None, help="Folder under which runs are made.")
+
+
+@config
+class PluginSettings:
+    """Which plugins are not loaded."""
+
+    disabled: tuple[str, ...] = option(
+        default=(), help="Plugins or distributions that are not imported; * is every third-party one."
+    )
+
+
+TABLES: Mapping[str, type] = {"paths": PathSettings, "plugins": PluginSettings}
+
+
+def config_folder() -> Path:
+    """Return the folder of settings and user presets, which need not exist."""
+    if given := os.environ.get(CONFIG_VARIABLE):
+        return Path(given)
+    from platformdirs import user_config_path
+
+    return user_config_path("sidestep", appauthor=False)
+
+
+@attrs.frozen(kw_only=True)
+class Setting:
+    """One setting, where it belongs and what it is set to (None when not set)."""
+
+    table: str
+    option: Option
+    value: Any
+
+    @property
+    def key(self) -> str:
+        """What the command line calls it."""
+        return self.option.name
+
+
+class Settings:
+    """Values of the settings file, over the defaults. Tables of other packages are kept as they are."""
+
+    def __init__(self, path: Path, tables: Mapping[str, Any] | None = None) -> None:
+        self.path = path
+        self._tables: dict[str, dict[str, Any]] = {name: dict(table) for name, table in (tables or {}).items()}
+
+    @classmethod
+    def load(cls, path: Path | None = None) -> Settings:
+        """Read the settings file; a missing one is empty.
+
+        Raises:
+            ConfigError: it is not TOML, or a value has the wrong type.
+        """
+        path = path or config_folder() / FILE_NAME
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return cls(path)
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"settings file '{path}' cannot be read: {error}") from error
+        try:
+            tables = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"settings file '{path}' is not valid TOML: {error}") from error
+        if loose := [name for name, table in tables.items() if not isinstance(table, dict)]:
+            raise ConfigError(f"settings file '{path}': {loose[0]!r} must stand in a table such as [paths]")
+        settings = cls(path, tables)
+        settings._check()
+        return settings
+
+    def items(self) -> Iterator[Setting]:
+        """Yield every setting that exists, set or not."""
+        for table, config_type in TABLES.items():
+            for declared in options_of(config_type):
+                yield Setting(table=table, option=declared, value=self._tables.get(table, {}).get(declared.name))
+
+    def get(self, key: str) -> Any:
+        """Return a setting's value as declared (a `Path` where it is one), or its default."""
+        setting = self._find(key)
+        if setting.value is None:
+            return setting.option.default
+        if setting.option.many:
+            return tuple(setting.value)
+        return setting.option.type(setting.value)
+
+    def set(self, key: str, text: str) -> None:
+        """Set and save one setting from text; several values are separated by commas.
+
+        Raises:
+            UnknownName: there is no such setting.
+            ConfigError: the text is not a value it can have.
+        """
+        setting = self._find(key)
+        value = [part.strip() for part in text.split(",") if part.strip()] if setting.option.many else text
+        self._tables.setdefault(setting.table, {})[setting.key] = value
+        self._check()
+        self._save()
+
+    def clear(self, key: str) -> None:
+        """Remove and save one setting."""
+        setting = self._find(key)
+        self._tables.get(setting.table, {}).pop(setting.key, None)
+        self._save()
+
+    def _find(self, key: str) -> Setting:
+        for setting in self.items():
+            if key in (setting.key, f"{setting.table}.{setting.key}"):
+                return setting
+        raise UnknownName(f"no setting {key!r}; there is {', '.join(s.key for s in self.items())}")
+
+    def _check(self) -> None:
+        from sidestep_core.conversion import structure
+
+        for table, config_type in TABLES.items():
+            try:
+                structure(self._tables.get(table, {}), config_type, table)
+            except ConfigError as error:
+                raise ConfigError(f"settings file '{self.path}': {error}") from error
+
+    def _save(self) -> None:
+        import tomli_w
+
+        from sidestep_core.files import write_atomic
+
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(self.path, tomli_w.dumps({k: v for k, v in self._tables.items() if v}))

@@ -1,0 +1,165 @@
+"""The embeddable façade: plugins, settings and the work of every command, as plain calls that yield events."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sidestep_core.plugins import PluginRecord, Plugins
+from sidestep_core.registry import Registry
+from sidestep_core.requests import Choice, Chosen, Components, TrainRequest
+from sidestep_core.settings import Settings
+from sidestep_core.specs import BuildContext
+
+if TYPE_CHECKING:
+    from sidestep_core.configs import ModelConfig, PreprocessConfig
+    from sidestep_core.events import Event
+    from sidestep_core.interfaces import ExportReport, ExportRequest, Observer
+    from sidestep_core.model.layout import ModelFolder
+    from sidestep_core.plan import TrainPlan
+
+logger = logging.getLogger(__name__)
+
+
+def never() -> bool:
+    """Return False: nobody asks to stop."""
+    return False
+
+
+class Toolkit:
+    """One set of plugins and settings, and what can be done with them. Nothing here prints or exits.
+
+    Args:
+        plugins: plugin modules or objects by name, besides installed ones.
+        entry_points: look for installed plugins.
+        settings: the user's settings; read from their file when None.
+    """
+
+    def __init__(
+        self,
+        *,
+        plugins: Mapping[str, Any] | None = None,
+        entry_points: bool = True,
+        settings: Settings | None = None,
+    ) -> None:
+        self.settings = settings or Settings.load()
+        self.plugins = Plugins(disabled=self.settings.get("disabled"), entry_points=entry_points, extra=plugins)
+
+    @classmethod
+    def discover(cls, settings: Settings | None = None) -> Toolkit:
+        """Return a toolkit with every installed plugin."""
+        return cls(settings=settings)
+
+    @property
+    def records(self) -> list[PluginRecord]:
+        """What became of each plugin."""
+        return self.plugins.records
+
+    def registry(self, kind: str) -> Registry[Any]:
+        """Return the components of one kind (`specs.Kind`)."""
+        return self.plugins.registries[kind]
+
+    def checkpoint_dir(self, given: Path | None = None) -> Path:
+        """Return the folder of the models: the given one, then the settings', then ./checkpoints.
+
+        Raises:
+            CheckpointError: there is none.
+        """
+        from sidestep_core.model.layout import find_checkpoint_dir
+
+        return find_checkpoint_dir(given, self.settings.get("checkpoint_dir"))
+
+    def models(self, checkpoint_dir: Path | None = None) -> list[ModelFolder]:
+        """Return the models that are there, official ones first."""
+        from sidestep_core.model.layout import find_models
+
+        return find_models(self.checkpoint_dir(checkpoint_dir))
+
+    def model(self, config: ModelConfig) -> ModelFolder:
+        """Return the model that the settings name.
+
+        Raises:
+            CheckpointError: it is not there; the message lists what is.
+        """
+        from sidestep_core.model.layout import resolve_model
+
+        return resolve_model(self.checkpoint_dir(config.checkpoint_dir), config.model)
+
+    def preprocess(
+        self, config: PreprocessConfig, model: ModelConfig, *, cancelled: Callable[[], bool] = never
+    ) -> Iterator[Event]:
+        """Make tensors from audio and captions; see `sidestep_core.preprocess.run.preprocess`."""
+        folder = self.model(model)
+        from sidestep_core.device import resolve_device, resolve_precision
+        from sidestep_core.preprocess.run import preprocess
+
+        device = resolve_device(model.device)
+        dtype = resolve_precision(model.precision, device)
+        yield from preprocess(config, folder, device=device, dtype=dtype, cancelled=cancelled)
+
+    def components(self, request: TrainRequest) -> Components:
+        """Look up the components a request names.
+
+        Raises:
+            UnknownName, AmbiguousName: with what there is instead.
+        """
+        return Components(
+            adapter=self._chosen("adapter", request.adapter),
+            timesteps=self._chosen("timestep-sampler", request.timesteps),
+            controllers=tuple(self._chosen("lr-controller", choice) for choice in request.controllers),
+            optimizer=self._chosen("optimizer", request.optimizer),
+            observers=tuple(self._chosen("observer", choice) for choice in request.observers),
+        )
+
+    def plan(self, request: TrainRequest) -> TrainPlan:
+        """Work out a run without starting it: what is trained, for how long, with how much memory. No torch."""
+        from sidestep_core.errors import ConfigError
+        from sidestep_core.plan import make_plan
+        from sidestep_core.store.index import open_store
+
+        if request.data.dataset_dir is None:
+            raise ConfigError("no tensors to train on: give --dataset-dir, a folder made by 'sidestep preprocess'")
+        components = self.components(request)
+        return make_plan(request, components, self.model(request.model), open_store(request.data.dataset_dir))
+
+    def train(
+        self, plan: TrainPlan, *, stop: Callable[[], bool] = never, observers: Sequence[Observer] = ()
+    ) -> Iterator[Event]:
+        """Train what a plan says, showing every event to the chosen and the given observers before yielding it."""
+        from sidestep_core.training.loop import train
+
+        context = BuildContext(model=plan.model.dims, variant=plan.model.variant, run=plan.run)
+        watching = [chosen.build(context) for chosen in plan.components.observers] + list(observers)
+        try:
+            for event in train(plan, stop=stop):
+                watching = [observer for observer in watching if _shown(observer, event)]
+                yield event
+        finally:
+            for observer in watching:
+                observer.close()
+
+    def export(self, target: str, request: ExportRequest) -> ExportReport:
+        """Write an adapter for another program and prove it.
+
+        Raises:
+            UnknownName: there is no such target.
+            ExportError: the target cannot hold this adapter.
+            ProofError: what was written does not read back as trained; no file is left.
+        """
+        exporter = self.plugins.find("exporter", target).build()
+        return exporter.export(request)  # type: ignore[no-any-return]
+
+    def _chosen(self, kind: str, choice: Choice) -> Chosen[Any]:
+        return Chosen(spec=self.plugins.find(kind, choice.name), config=choice.config)
+
+
+def _shown(observer: Observer, event: Event) -> bool:
+    """Return whether an observer took an event; one that raises is logged and dropped for the rest of the run."""
+    try:
+        observer.observe(event)
+    except Exception:
+        logger.exception("observer %s failed and is dropped for this run", type(observer).__name__)
+        return False
+    return True
