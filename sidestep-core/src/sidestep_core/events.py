@@ -149,3 +149,24 @@ class RunFinished(Event):
     loss: float
     adapter: Path | None
     seconds: float
+
+
+@attrs.frozen(kw_only=True)
+class DemoFinished(Event):
+    """The demonstration went all the way.
+
+    Attributes:
+        output: folder that holds everything.
+        report: page with the loss curve and players.
+        adapter: folder of the trained adapter.
+        exports: name of each target and what was written for it.
+        first_loss: mean loss of the first tenth of the steps.
+        last_loss: mean loss of the last tenth.
+    """
+
+    output: Path
+    report: Path
+    adapter: Path
+    exports: tuple[tuple[str, Path], ...]
+    first_loss: float
+    last_loss: float

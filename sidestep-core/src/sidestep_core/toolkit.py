@@ -140,6 +140,14 @@ class Toolkit:
             for observer in watching:
                 observer.close()
 
+    def demo(
+        self, output: Path, audio_dir: Path | None = None, *, cancelled: Callable[[], bool] = never
+    ) -> Iterator[Event]:
+        """Go the whole way on a tiny model; see `sidestep_core.demo.run.demo`."""
+        from sidestep_core.demo.run import demo
+
+        yield from demo(self, output, audio_dir, cancelled=cancelled)
+
     def export(self, target: str, request: ExportRequest) -> ExportReport:
         """Write an adapter for another program and prove it.
 

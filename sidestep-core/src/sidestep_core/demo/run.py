@@ -1,0 +1,128 @@
+"""From songs to a proven adapter in a minute: tiny checkpoint, preprocessing, training, export, report."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sidestep_core.configs import DataConfig, ModelConfig, PreprocessConfig, RunConfig, TrainConfig
+from sidestep_core.dataset import scan_folder
+from sidestep_core.demo.report import ExportRow, Report, write_report
+from sidestep_core.errors import DatasetError
+from sidestep_core.events import DemoFinished, Event, Notice, PreprocessFinished, StageStarted, StepsDone
+from sidestep_core.files import AUDIO_EXTENSIONS
+from sidestep_core.interfaces import ExportRequest
+from sidestep_core.model.tiny import write_tiny
+from sidestep_core.requests import Choice, TrainRequest
+from sidestep_core.synthetic import write_songs
+
+if TYPE_CHECKING:
+    from sidestep_core.model.layout import ModelFolder
+    from sidestep_core.toolkit import Toolkit
+
+SONG_SECONDS = (2.0, 3.2, 2.4, 4.0, 2.8, 3.6)
+OWN_SONGS = 6
+OWN_SECONDS = 3.0
+STEPS = 160
+MARKER = ".sidestep-demo"
+TARGETS = ("native", "diffusers")
+
+
+def demo(toolkit: Toolkit, output: Path, audio_dir: Path | None, *, cancelled: Callable[[], bool]) -> Iterator[Event]:
+    """Go the whole way and yield what happens, a `DemoFinished` last.
+
+    Args:
+        toolkit: plugins and settings.
+        output: folder for everything that is made; its earlier content is replaced.
+        audio_dir: the user's own songs instead of generated ones; a few seconds of the first few are used.
+        cancelled: asked between songs and steps.
+
+    Raises:
+        DatasetError: `audio_dir` holds no usable song, or `output` holds something else.
+    """
+    _clear(output)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / MARKER).touch()
+    yield StageStarted(stage="model", total=0)
+    checkpoints = output / "checkpoints"
+    write_tiny(checkpoints)
+    songs = (
+        _own_songs(audio_dir, output / "songs") if audio_dir else write_songs(output / "songs", seconds=SONG_SECONDS)
+    )
+    model = ModelConfig(checkpoint_dir=checkpoints, device="cpu", precision="fp32")
+    tensors = PreprocessConfig(
+        audio_dir=output / "songs", tensor_output=output / "tensors", max_duration=OWN_SECONDS if audio_dir else 0.0
+    )
+    for event in toolkit.preprocess(tensors, model, cancelled=cancelled):
+        yield event
+        if isinstance(event, PreprocessFinished) and not event.written:
+            raise DatasetError(f"none of the {len(songs)} songs could be used")
+    request = TrainRequest(
+        model=model,
+        data=DataConfig(dataset_dir=output / "tensors"),
+        train=TrainConfig(learning_rate=1e-2, batch_size=2, accumulation=1, max_steps=STEPS, warmup_steps=5),
+        run=RunConfig(output_dir=output / "run", run_name="demo", log_every=2, save_every_steps=STEPS // 2),
+        adapter=Choice(name="lora"),
+        observers=(Choice(name="progress"),),
+    )
+    plan = toolkit.plan(request)
+    yield StageStarted(stage="train", total=plan.total_steps)
+    steps = []
+    for event in toolkit.train(plan, stop=cancelled):
+        yield event
+        if isinstance(event, StepsDone):
+            steps.append(event)
+    adapter = output / "run" / "final"
+    yield StageStarted(stage="export", total=len(TARGETS))
+    exports = [_export(toolkit, target, adapter, plan.model, output / "export" / target) for target in TARGETS]
+    for row in exports:
+        yield Notice(message=f"{row.target}: {row.modules} modules read back by {row.reader}, error {row.error:.1e}")
+    report = Report(songs=tuple(songs), steps=tuple(steps), exports=tuple(exports), plan=plan)
+    page = write_report(output / "report.html", report)
+    yield DemoFinished(
+        output=output,
+        report=page,
+        adapter=adapter,
+        exports=tuple((row.target, row.path) for row in exports),
+        first_loss=_mean_loss(steps[: max(1, len(steps) // 10)]),
+        last_loss=_mean_loss(steps[-max(1, len(steps) // 10) :]),
+    )
+
+
+def _clear(output: Path) -> None:
+    """Empty a folder that an earlier demonstration made; anything else in the way is left alone."""
+    if not output.exists() or not any(output.iterdir()):
+        return
+    if not (output / MARKER).is_file():
+        raise DatasetError(f"'{output}' is not empty and was not made by a demo; choose another folder with --output")
+    shutil.rmtree(output)
+
+
+def _own_songs(folder: Path, copies: Path) -> list[Path]:
+    """Copy the first few of the user's songs with their sidecars, so that nothing of theirs is touched."""
+    songs = scan_folder(folder).songs[:OWN_SONGS]
+    if not songs:
+        raise DatasetError(f"no songs in '{folder}'; the demo takes {', '.join(sorted(AUDIO_EXTENSIONS))}")
+    copied = []
+    for song in songs:
+        copy = copies / song.name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(song.path, copy)
+        if (sidecar := song.path.with_suffix(".txt")).is_file():
+            shutil.copyfile(sidecar, copy.with_suffix(".txt"))
+        copied.append(copy)
+    return copied
+
+
+def _export(toolkit: Toolkit, target: str, adapter: Path, model: ModelFolder, output: Path) -> ExportRow:
+    report = toolkit.export(target, ExportRequest(adapter=adapter, output=output, model=model))
+    return ExportRow(
+        target=target, path=report.paths[0], modules=report.modules, error=report.error or 0.0, reader=report.reader
+    )
+
+
+def _mean_loss(steps: Sequence[StepsDone]) -> float:
+    return statistics.fmean(step.loss for step in steps)
