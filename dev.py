@@ -86,10 +86,16 @@ def run(*command: str | Path) -> int:
 
 
 def lint() -> int:
-    """Check style, format, types and sizes; stop at the first that fails."""
+    """Check style, format, types, sizes and reference pages; stop at the first that fails."""
     os.chdir(ROOT)
     ruff, mypy = BIN / f"ruff{EXE}", BIN / f"mypy{EXE}"
-    checks = [(ruff, "check", "."), (ruff, "format", "--check", "."), (mypy,), (PYTHON, ".ci/size.py")]
+    checks = [
+        (ruff, "check", "."),
+        (ruff, "format", "--check", "."),
+        (mypy,),
+        (PYTHON, ".ci/size.py"),
+        (PYTHON, ".ci/reference.py", "--check"),
+    ]
     return next((code for check in checks if (code := run(*check))), 0)
 
 
@@ -123,11 +129,11 @@ def wheels() -> int:
 
 
 def docs(*rest: str) -> int:
-    """Build the documentation into site/, or serve it with `docs serve`."""
+    """Write the reference pages and build the documentation into site/, or show it with `docs serve`."""
     os.chdir(ROOT)
     install = [find_uv(clean_environment()), "pip", "install", "-q", "--python", str(PYTHON), "-c", "constraints.txt"]
     subprocess.run([*install, "--group", "docs"], check=True, env=clean_environment())
-    return run(BIN / f"mkdocs{EXE}", *(rest or ("build", "--strict")))
+    return run(PYTHON, ".ci/reference.py") or run(BIN / f"mkdocs{EXE}", *(rest or ("build",)), "-f", ".mkdocs.yml")
 
 
 def main() -> int:

@@ -1,0 +1,148 @@
+"""Write the reference pages from the declarations they describe; with --check, fail when a page is out of step."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+from sidestep_cli.main import cli
+from sidestep_core import configs, hookspecs, settings
+from sidestep_core.options import Option, options_of
+from sidestep_core.plugins import Plugins
+from sidestep_core.toolkit import Toolkit
+
+PAGES = Path(__file__).resolve().parents[1] / "docs" / "reference"
+NOTICE = "<!-- made by .ci/reference.py: change the declarations, then run `python3 dev.py docs` -->\n\n"
+WIDTH = 80
+
+
+def command_page() -> str:
+    """Return the help of every command."""
+    parts = ["# Commands\n"]
+    for path, command in _commands(cli, "sidestep"):
+        context = click.Context(command, info_name=path, terminal_width=WIDTH, max_content_width=WIDTH)
+        parts.append(f"## {path}\n\n```text\n{command.get_help(context).rstrip()}\n```\n")
+    return "\n".join(parts)
+
+
+def _commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command, info_name=path)
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            if child is not None:
+                yield from _commands(child, f"{path} {name}")
+
+
+def settings_page() -> str:
+    """Return a table for every group of settings and every component."""
+    parts = [
+        "# Settings\n",
+        "Settings of a run stand in tables of a preset, named as in the headings; a component's table has its `type`. "
+        "On the command line each is the flag beside it.\n",
+    ]
+    groups = {
+        "model": configs.ModelConfig,
+        "data": configs.DataConfig,
+        "train": configs.TrainConfig,
+        "targets": configs.TargetsConfig,
+        "run": configs.RunConfig,
+    }
+    parts += [f"## [{name}]\n\n{_table(group)}" for name, group in groups.items()]
+    for kind, registry in Plugins(disabled=["*"]).registries.items():
+        if not len(registry):
+            continue
+        parts.append(f"## {kind.replace('-', ' ').capitalize()}s\n")
+        for spec in registry.values():
+            parts.append(f"### {spec.name}\n\n{spec.summary}.\n")
+            if spec.config is not None and list(options_of(spec.config)):
+                parts.append(_table(spec.config))
+    parts.append(f"## preprocess\n\n{_table(configs.PreprocessConfig)}")
+    parts.append("## User settings\n\nKept in one file; `sidestep settings path` says where.\n")
+    parts += [f"### [{name}]\n\n{_table(table)}" for name, table in settings.TABLES.items()]
+    return "\n".join(parts)
+
+
+def _table(config: type) -> str:
+    rows = ["| setting | flag | type | default | meaning |", "|---|---|---|---|---|"]
+    for option in options_of(config):
+        flags = " ".join(f"`{flag}`" for flag in (*option.flags, *([option.short] if option.short else [])))
+        rows.append(f"| `{option.name}` | {flags} | {_type(option)} | {_default(option)} | {option.help} |")
+    return "\n".join(rows) + "\n"
+
+
+def _type(option: Option) -> str:
+    name = (
+        ", ".join(option.choices)
+        if option.choices
+        else {"Path": "path", "str": "text"}.get(option.type.__name__, option.type.__name__)
+    )
+    bounds = [
+        f"{sign} {bound:g}"
+        for sign, bound in (("≥", option.at_least), (">", option.above), ("≤", option.at_most), ("<", option.below))
+        if bound is not None
+    ]
+    return " ".join([name, *bounds, *(["several"] if option.many else [])])
+
+
+def _default(option: Option) -> str:
+    if option.required:
+        return "required"
+    if option.default is None or option.default == ():
+        return "–"
+    value = " ".join(option.default) if isinstance(option.default, tuple) else option.default
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`" if value != "" else "–"
+
+
+def hooks_page() -> str:
+    """Return every hook with its documentation."""
+    parts = ["# Hooks\n", "A plugin implements the hooks it needs; see [writing a plugin](../plugins/writing.md).\n"]
+    for name, function in vars(hookspecs).items():
+        if name.startswith("sidestep_"):
+            text = inspect.getdoc(function) or ""
+            text = text.replace(".. versionadded:: ", "Since ")
+            parts.append(f"## {name}\n\n```python\n{name}{inspect.signature(function)}\n```\n\n{text}\n")
+    return "\n".join(parts)
+
+
+def python_page() -> str:
+    """Return the toolkit's methods with their documentation."""
+    parts = ["# Python\n", f"## Toolkit\n\n```text\n{inspect.getdoc(Toolkit)}\n```\n"]
+    for name, member in vars(Toolkit).items():
+        if name.startswith("_"):
+            continue
+        function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
+        shown = name if isinstance(member, property) else f"{name}{inspect.signature(function)}"
+        parts.append(f"### {name}\n\n```python\n{shown}\n```\n\n```text\n{inspect.getdoc(function)}\n```\n")
+    return "\n".join(parts)
+
+
+MAKERS: dict[str, Callable[[], str]] = {
+    "cli.md": command_page,
+    "settings.md": settings_page,
+    "hooks.md": hooks_page,
+    "python.md": python_page,
+}
+
+
+def main() -> int:
+    """Write the pages, or with --check name those that are out of step."""
+    os.environ["SIDESTEP_DISABLE_PLUGINS"] = "*"
+    pages = {PAGES / name: NOTICE + make() for name, make in MAKERS.items()}
+    if "--check" in sys.argv:
+        stale = [path.name for path, text in pages.items() if not path.exists() or path.read_text("utf-8") != text]
+        print("\n".join(f"docs/reference/{name} is out of step: run python3 dev.py docs" for name in stale))
+        return 1 if stale else 0
+    PAGES.mkdir(parents=True, exist_ok=True)
+    for path, text in pages.items():
+        path.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
