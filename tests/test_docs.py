@@ -13,7 +13,7 @@ from sidestep_core.plugins import Plugins
 from sidestep_core.presets import list_presets
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted((ROOT / "docs").rglob("*.md")) + [ROOT / "README.md"]
+PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md"]
 
 
 def test_the_reference_pages_are_in_step():

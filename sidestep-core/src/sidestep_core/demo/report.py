@@ -46,9 +46,11 @@ class Report:
     plan: TrainPlan
 
 
-def write_report(path: Path, report: Report) -> Path:
-    """Write the page; it stands alone except for the songs beside it."""
-    body = "".join((_heading(report), _loss(report.steps), _songs(path.parent, report.songs), _exports(report.exports)))
+def write_report(path: Path, report: Report, picture: str) -> Path:
+    """Write the page with a picture (SVG) on top; it stands alone except for the songs beside it."""
+    body = "".join(
+        (_heading(report), picture, _loss(report.steps), _songs(path.parent, report.songs), _exports(report.exports))
+    )
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>sidestep demo</title>'
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>{body}</body></html>\n'

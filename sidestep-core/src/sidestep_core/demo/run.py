@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 from sidestep_core.configs import DataConfig, ModelConfig, PreprocessConfig, RunConfig, TrainConfig
 from sidestep_core.dataset import scan_folder
+from sidestep_core.demo.panels import way_panels
 from sidestep_core.demo.report import ExportRow, Report, write_report
+from sidestep_core.demo.way import way_picture
 from sidestep_core.errors import DatasetError
 from sidestep_core.events import DemoFinished, Event, Notice, PreprocessFinished, StageStarted, StepsDone
-from sidestep_core.files import AUDIO_EXTENSIONS
+from sidestep_core.files import AUDIO_EXTENSIONS, write_atomic
 from sidestep_core.interfaces import ExportRequest
 from sidestep_core.model.tiny import write_tiny
 from sidestep_core.requests import Choice, TrainRequest
@@ -81,7 +83,9 @@ def demo(toolkit: Toolkit, output: Path, audio_dir: Path | None, *, cancelled: C
     for row in exports:
         yield Notice(message=f"{row.target}: {row.modules} modules read back by {row.reader}, error {row.error:.1e}")
     report = Report(songs=tuple(songs), steps=tuple(steps), exports=tuple(exports), plan=plan)
-    page = write_report(output / "report.html", report)
+    picture = way_picture(way_panels(report, adapter))
+    write_atomic(output / "way.svg", picture)
+    page = write_report(output / "report.html", report, picture)
     yield DemoFinished(
         output=output,
         report=page,
