@@ -85,4 +85,4 @@ def test_a_folder_without_songs_is_named(tmp_path):
     (tmp_path / "empty").mkdir()
     result = demo(tmp_path, "--output", "out", "--audio-dir", "empty")
     assert result.returncode == 2
-    assert "no songs in 'empty'" in result.stderr
+    assert "no audio in 'empty'" in result.stderr

@@ -15,7 +15,7 @@ from sidestep_core.demo.report import ExportRow, Report, write_report
 from sidestep_core.demo.way import way_picture
 from sidestep_core.errors import DatasetError
 from sidestep_core.events import DemoFinished, Event, Notice, PreprocessFinished, StageStarted, StepsDone
-from sidestep_core.files import AUDIO_EXTENSIONS, write_atomic
+from sidestep_core.files import write_atomic
 from sidestep_core.interfaces import ExportRequest
 from sidestep_core.model.tiny import write_tiny
 from sidestep_core.requests import Choice, TrainRequest
@@ -107,11 +107,8 @@ def _clear(output: Path) -> None:
 
 def _own_songs(folder: Path, copies: Path) -> list[Path]:
     """Copy the first few of the user's songs with their sidecars, so that nothing of theirs is touched."""
-    songs = scan_folder(folder).songs[:OWN_SONGS]
-    if not songs:
-        raise DatasetError(f"no songs in '{folder}'; the demo takes {', '.join(sorted(AUDIO_EXTENSIONS))}")
     copied = []
-    for song in songs:
+    for song in scan_folder(folder).songs[:OWN_SONGS]:
         copy = copies / song.name
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(song.path, copy)

@@ -1,0 +1,66 @@
+"""Songs and what is known about them: from a folder with sidecars, or from a dataset file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sidestep_core.dataset_file import read_dataset, write_dataset
+from sidestep_core.errors import DatasetError
+from sidestep_core.files import AUDIO_EXTENSIONS, is_audio
+from sidestep_core.sidecars import Sidecar, read_sidecar
+from sidestep_core.songs import Problem, Song, SongSet, TagPosition, is_text, make_song
+
+__all__ = ["Problem", "Song", "SongSet", "TagPosition", "find_audio", "read_dataset", "scan_folder", "write_dataset"]
+
+
+def find_audio(root: Path) -> list[Path]:
+    """Return the audio files in a folder and its subfolders, sorted; hidden files and folders are left out.
+
+    Raises:
+        DatasetError: the folder is missing or one below it cannot be listed.
+    """
+    if not root.is_dir():
+        raise DatasetError(f"'{root}' is not a folder" if root.exists() else f"no folder '{root}'")
+
+    def refuse(error: OSError) -> None:
+        raise DatasetError(f"cannot list folder '{error.filename}': {error.strerror}") from error
+
+    found: list[Path] = []
+    seen: set[str] = set()
+    for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        if (real := os.path.realpath(folder)) in seen:  # a link back up would never end
+            folders.clear()
+            continue
+        seen.add(real)
+        found += [path for name in files if not name.startswith(".") and is_audio(path := Path(folder, name))]
+    return sorted(found)
+
+
+def scan_folder(root: Path) -> SongSet:
+    """Return the songs of a folder and its subfolders, described by their sidecars.
+
+    A sidecar that cannot be read is a problem; its song stays, described by its name.
+
+    Raises:
+        DatasetError: the folder is missing, cannot be listed or holds no audio that can be named.
+    """
+    songs: list[Song] = []
+    problems: list[Problem] = []
+    for path in find_audio(root):
+        name = path.relative_to(root).as_posix()
+        if not is_text(name):
+            problems.append(Problem(path, "the file name is not valid UTF-8; rename it"))
+            continue
+        try:
+            sidecar = read_sidecar(path) or Sidecar()
+        except DatasetError as error:
+            problems.append(Problem(path, str(error)))
+            sidecar = Sidecar()
+        song, doubts = make_song(path, name, sidecar)
+        songs.append(song)
+        problems += doubts
+    if not songs:
+        raise DatasetError(f"no audio in '{root}'; looked for {' '.join(sorted(AUDIO_EXTENSIONS))}")
+    return SongSet(songs=tuple(songs), name=root.resolve().name, problems=tuple(problems))

@@ -1,0 +1,224 @@
+"""Sidecars: the text file beside a song that says what it is. One record, one parser, one writer.
+
+A sidecar is UTF-8 text of `key: value` lines. A line that does not begin with a known key continues the value before
+it, so `Mood: dark` inside a caption stays in the caption; after `lyrics:` everything to the end is lyrics. Lines that
+begin with `#` are comments. A line of a value that would be read as a key or a comment is written with a backslash in
+front, which readers that do not know this take as part of the text.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from pathlib import Path
+from typing import Literal
+
+import attrs
+
+from sidestep_core.errors import DatasetError
+from sidestep_core.files import write_atomic
+
+MergePolicy = Literal["fill_missing", "overwrite_caption", "overwrite_lyrics", "overwrite_all"]
+
+_ALIASES = {
+    "tempo": "bpm",
+    "keyscale": "key",
+    "scale": "key",
+    "timesignature": "signature",
+    "time_signature": "signature",
+    "sig": "signature",
+    "lang": "language",
+    "repeats": "repeat",
+}
+_ALWAYS_WRITTEN = ("caption", "genre", "bpm", "key", "signature", "is_instrumental")
+_WRITTEN_IF_SET = ("custom_tag", "duration", "language", "prompt_override", "repeat", "tags", "trigger")
+_KEYS = "|".join((*_ALWAYS_WRITTEN, *_WRITTEN_IF_SET, "lyrics", *_ALIASES))
+_KEY_LINE = re.compile(rf"[ \t]*({_KEYS})[ \t]*:", re.IGNORECASE | re.ASCII)
+_COMMENT_LINE = re.compile(r"[ \t]*#")
+# what must not stand at the start of a line of a value, behind any backslashes that escape it already
+_SPECIAL_LINE = re.compile(rf"\\*(?:\ufeff|[ \t]*#|[ \t]*(?:{_KEYS})[ \t]*:)", re.IGNORECASE | re.ASCII)
+_ANY_KEY_LINE = re.compile(r"[\w -]+:")
+_OVERWRITTEN: dict[MergePolicy, frozenset[str]] = {
+    "fill_missing": frozenset(),
+    "overwrite_caption": frozenset({"caption"}),
+    "overwrite_lyrics": frozenset({"lyrics"}),
+    "overwrite_all": frozenset({*_ALWAYS_WRITTEN, "lyrics"}),
+}
+
+
+def _to_text(value: str | float | None) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value).replace("\r\n", "\n").replace("\r", "\n").strip()
+
+
+def _to_comments(value: str) -> str:
+    return "\n".join(line.strip() for line in _to_text(value).split("\n")).strip()
+
+
+@attrs.frozen(kw_only=True)
+class Sidecar:
+    """What is known about one song, as text; empty means not known.
+
+    Values are kept as they were written (`bpm: 120.5`, `repeat: twice`), so that rewriting a file loses nothing;
+    `dataset` gives them their types. Numbers and booleans may be passed. Line ends become LF and whitespace around
+    a value is dropped, since the file format cannot tell it from layout.
+
+    Attributes:
+        custom_tag: trigger tags, separated by commas.
+        trigger: older name of `custom_tag`; used where that is empty.
+        tags: kept for other programs, not used.
+        preamble: text before the first key, kept as it is, not used.
+        comments: the `#` lines before the lyrics, without the `#`.
+    """
+
+    caption: str = attrs.field(default="", converter=_to_text)
+    genre: str = attrs.field(default="", converter=_to_text)
+    bpm: str = attrs.field(default="", converter=_to_text)
+    key: str = attrs.field(default="", converter=_to_text)
+    signature: str = attrs.field(default="", converter=_to_text)
+    language: str = attrs.field(default="", converter=_to_text)
+    is_instrumental: str = attrs.field(default="", converter=_to_text)
+    custom_tag: str = attrs.field(default="", converter=_to_text)
+    trigger: str = attrs.field(default="", converter=_to_text)
+    tags: str = attrs.field(default="", converter=_to_text)
+    prompt_override: str = attrs.field(default="", converter=_to_text)
+    repeat: str = attrs.field(default="", converter=_to_text)
+    duration: str = attrs.field(default="", converter=_to_text)
+    lyrics: str = attrs.field(default="", converter=_to_text)
+    preamble: str = attrs.field(default="", converter=_to_text)
+    comments: str = attrs.field(default="", converter=_to_comments)
+
+
+def parse(text: str) -> Sidecar:
+    """Return what the text of a sidecar says; text that is not made of keys is lyrics."""
+    fields = _parse_fields(text)
+    return Sidecar(lyrics=text.removeprefix("\ufeff")) if fields is None else Sidecar(**fields)
+
+
+def render(sidecar: Sidecar) -> str:
+    """Return the text of a sidecar: what `parse` reads back as an equal record."""
+    lines = [f"# {line}".rstrip() for line in sidecar.comments.split("\n") if sidecar.comments]
+    if sidecar.preamble:
+        lines += map(_escape, sidecar.preamble.split("\n"))
+    for name in (*_ALWAYS_WRITTEN, *_WRITTEN_IF_SET):
+        value = getattr(sidecar, name)
+        if value or name in _ALWAYS_WRITTEN:
+            first, *rest = value.split("\n")
+            lines += [f"{name}: {first}", *map(_escape, rest)]
+    if sidecar.lyrics:
+        lines += ["lyrics:", sidecar.lyrics]
+    return "\n".join(lines) + "\n"
+
+
+def sidecar_path(audio: Path) -> Path:
+    """Return the sidecar of a song, whether it is there or not; `song.wav` and `song.mp3` share `song.txt`."""
+    return _spelled_as_on_disk(audio.with_suffix(".txt"))
+
+
+def read_sidecar(audio: Path) -> Sidecar | None:
+    """Return what is written beside a song, or None if nothing is.
+
+    `<stem>.txt` made of keys comes first, with a caption or without; what it leaves empty comes from
+    `<stem>.caption.txt` and `<stem>.lyrics.txt`. A `<stem>.txt` without keys is lyrics, unless one of those two exists.
+
+    Raises:
+        DatasetError: a file is not UTF-8 text or cannot be read.
+    """
+    text = _read(sidecar_path(audio))
+    fields = None if text is None else _parse_fields(text)
+    own = None if fields is None else Sidecar(**fields)
+    if own is not None and own.caption and own.lyrics:
+        return own
+    caption, lyrics = (_read(_spelled_as_on_disk(audio.with_suffix(f".{kind}.txt"))) for kind in ("caption", "lyrics"))
+    if caption is None and lyrics is None:
+        return own or (None if text is None else Sidecar(lyrics=text))
+    return merge(own or Sidecar(), Sidecar(caption=caption or "", lyrics=lyrics or ""), "fill_missing")
+
+
+def write_sidecar(audio: Path, sidecar: Sidecar) -> Path:
+    """Write the sidecar of a song and return its path; what it replaces is kept as `<stem>.txt.bak`."""
+    path = sidecar_path(audio)
+    content = render(sidecar).encode()
+    if path.exists():
+        before = path.read_bytes()
+        if before == content:
+            return path
+        write_atomic(path.with_name(path.name + ".bak"), before)
+    write_atomic(path, content)
+    return path
+
+
+def merge(known: Sidecar, new: Sidecar, policy: MergePolicy) -> Sidecar:
+    """Return `known` with what `new` adds: its empty fields, and the fields that the policy overwrites.
+
+    `overwrite_all` overwrites what describes the music, not tags or settings. An empty new value changes nothing.
+    """
+    changes = {
+        name: value
+        for name, value in attrs.asdict(new).items()
+        if value and (name in _OVERWRITTEN[policy] or not getattr(known, name))
+    }
+    return attrs.evolve(known, **changes)
+
+
+def _parse_fields(text: str) -> dict[str, str] | None:
+    lines = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    value: list[str] = []
+    values = [("preamble", value)]
+    comments: list[str] = []
+    for number, line in enumerate(lines):
+        if match := _KEY_LINE.match(line):
+            key = match[1].lower()
+            value = [line[match.end() :]]
+            values.append((_ALIASES.get(key, key), value))
+            if key == "lyrics":
+                value += lines[number + 1 :]
+                break
+        elif _COMMENT_LINE.match(line):
+            comments.append(line.lstrip()[1:])
+        else:
+            value.append(_unescape(line))
+    fields = {"comments": "\n".join(comments)}
+    for name, value in values:
+        # of a key that stands there twice the last one that says something counts
+        if (joined := "\n".join(value).strip()) or name not in fields:
+            fields[name] = joined
+    return fields if _is_made_of_keys(fields) else None
+
+
+def _is_made_of_keys(fields: dict[str, str]) -> bool:
+    """Tell a sidecar from lyrics in which a line happens to begin with a known key."""
+    if "caption" in fields:
+        return True
+    found_any = fields.keys() > {"preamble", "comments"}
+    return found_any and (not fields["preamble"] or _ANY_KEY_LINE.match(fields["preamble"]) is not None)
+
+
+def _escape(line: str) -> str:
+    return "\\" + line if _SPECIAL_LINE.match(line) else line
+
+
+def _unescape(line: str) -> str:
+    return line[1:] if line.startswith("\\") and _SPECIAL_LINE.match(line) else line
+
+
+def _spelled_as_on_disk(path: Path) -> Path:
+    """Return the path under the Unicode form of its name that exists: archives made on a Mac decompose accents."""
+    if path.name.isascii() or path.exists():
+        return path
+    spellings = (path.with_name(unicodedata.normalize(form, path.name)) for form in ("NFC", "NFD"))
+    return next((p for p in spellings if p.exists()), path)
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror})") from error
