@@ -1,0 +1,1 @@
+"""From songs and captions to training tensors, in two passes that hold one model each."""
