@@ -8,7 +8,7 @@ from sidestep_core.configs import TrainConfig
 from sidestep_core.errors import ConfigError, UnknownName
 from sidestep_core.plugins import Plugins
 from sidestep_core.presets import MAX_BYTES, find_preset, list_presets, request_tables
-from sidestep_core.requests import Choice, TrainRequest
+from sidestep_core.requests import TrainRequest
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_a_file_too_large_for_a_preset_is_refused(plugins, user_presets):
 
 
 def test_a_request_becomes_tables_by_slot():
-    tables = request_tables(TrainRequest(train=TrainConfig(epochs=3), controllers=(Choice(name="cosine"),)))
+    tables = request_tables(TrainRequest(train=TrainConfig(epochs=3), observers=()))
     assert tables["train"]["epochs"] == 3
     assert tables["adapter"] == {"type": "lora"}
     assert tables["lr-control"] == {"cosine": {}}

@@ -1,1 +1,1 @@
-
+"""Caption, lyrics and metadata providers for sidestep."""

@@ -53,7 +53,7 @@ class TrainRequest:
     timesteps: Choice = Choice(name="continuous")
     controllers: tuple[Choice, ...] = (Choice(name="cosine"),)
     optimizer: Choice = Choice(name="adamw")
-    observers: tuple[Choice, ...] = ()
+    observers: tuple[Choice, ...] = (Choice(name="progress"),)
 
 
 @attrs.frozen(kw_only=True)

@@ -1,1 +1,1 @@
-
+"""Exporters for sidestep: adapters in the form other programs load, each with a proof."""

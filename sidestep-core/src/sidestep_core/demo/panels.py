@@ -46,7 +46,7 @@ def way_panels(report: Report, adapter: Path) -> tuple[Panel, ...]:
         Panel(
             name="Proven exports",
             drawing=checks([row.target for row in report.exports]),
-            facts=tuple(f"{row.target}: {row.modules} modules, {row.error:.0e}" for row in report.exports),
+            facts=tuple(f"{row.target}: {row.modules} modules, {row.shown_error}" for row in report.exports),
         ),
     )
 

@@ -35,6 +35,11 @@ class ExportRow:
     error: float
     reader: str
 
+    @property
+    def shown_error(self) -> str:
+        """The largest relative difference in words."""
+        return f"error {self.error:.0e}" if self.error else "exact"
+
 
 @attrs.frozen(kw_only=True)
 class Report:
@@ -79,8 +84,8 @@ def _loss(steps: Sequence[StepsDone]) -> str:
 
 def loss_curve(steps: Sequence[StepsDone]) -> str:
     """Return an SVG of the loss (faint) and the smoothed loss over the steps."""
-    top = max(step.loss for step in steps) * 1.05
-    low = min(0.0, *(step.loss for step in steps))
+    top = max(step.loss for step in steps) * 1.02
+    low = min(step.loss for step in steps) * 0.98
     last = max(step.step for step in steps)
 
     def place(step: StepsDone, value: float) -> str:
@@ -121,8 +126,8 @@ def _link(folder: Path, song: Path) -> str:
 
 
 def _exports(exports: Sequence[ExportRow]) -> str:
-    rows = [(e.target, f"{e.modules}", f"{e.error:.1e}", e.reader, e.path.name) for e in exports]
-    head = ("target", "modules read back", "largest error", "read by", "written")
+    rows = [(e.target, f"{e.modules}", e.shown_error, e.reader, e.path.name) for e in exports]
+    head = ("target", "modules read back", "compared with what was trained", "read by", "written")
     return "<h2>Exports, each read back and compared</h2>" + _table(head, rows)
 
 

@@ -13,12 +13,12 @@ from sidestep_core.dataset import scan_folder
 from sidestep_core.demo.panels import way_panels
 from sidestep_core.demo.report import ExportRow, Report, write_report
 from sidestep_core.demo.way import way_picture
-from sidestep_core.errors import DatasetError
-from sidestep_core.events import DemoFinished, Event, Notice, PreprocessFinished, StageStarted, StepsDone
+from sidestep_core.errors import Cancelled, DatasetError
+from sidestep_core.events import DemoFinished, Event, Notice, PreprocessFinished, RunFinished, StageStarted, StepsDone
 from sidestep_core.files import write_atomic
 from sidestep_core.interfaces import ExportRequest
 from sidestep_core.model.tiny import write_tiny
-from sidestep_core.requests import Choice, TrainRequest
+from sidestep_core.requests import TrainRequest
 from sidestep_core.synthetic import write_songs
 
 if TYPE_CHECKING:
@@ -51,38 +51,35 @@ def demo(toolkit: Toolkit, output: Path, audio_dir: Path | None, *, cancelled: C
     yield StageStarted(stage="model", total=0)
     checkpoints = output / "checkpoints"
     write_tiny(checkpoints)
-    songs = (
-        _own_songs(audio_dir, output / "songs") if audio_dir else write_songs(output / "songs", seconds=SONG_SECONDS)
-    )
+    folder = output / "songs"
+    if audio_dir:
+        _copy_songs(audio_dir, folder)
+    else:
+        write_songs(folder, seconds=SONG_SECONDS)
     model = ModelConfig(checkpoint_dir=checkpoints, device="cpu", precision="fp32")
     tensors = PreprocessConfig(
-        audio_dir=output / "songs", tensor_output=output / "tensors", max_duration=OWN_SECONDS if audio_dir else 0.0
+        audio_dir=folder, tensor_output=output / "tensors", max_duration=OWN_SECONDS if audio_dir else 0.0
     )
     for event in toolkit.preprocess(tensors, model, cancelled=cancelled):
         yield event
         if isinstance(event, PreprocessFinished) and not event.written:
-            raise DatasetError(f"none of the {len(songs)} songs could be used")
-    request = TrainRequest(
-        model=model,
-        data=DataConfig(dataset_dir=output / "tensors"),
-        train=TrainConfig(learning_rate=1e-2, batch_size=2, accumulation=1, max_steps=STEPS, warmup_steps=5),
-        run=RunConfig(output_dir=output / "run", run_name="demo", log_every=2, save_every_steps=STEPS // 2),
-        adapter=Choice(name="lora"),
-        observers=(Choice(name="progress"),),
-    )
-    plan = toolkit.plan(request)
+            raise DatasetError("none of the songs could be used: " + "; ".join(r.reason for r in event.rejected))
+    plan = toolkit.plan(_run_of(model, output))
     yield StageStarted(stage="train", total=plan.total_steps)
     steps = []
     for event in toolkit.train(plan, stop=cancelled):
         yield event
         if isinstance(event, StepsDone):
             steps.append(event)
+        if isinstance(event, RunFinished) and event.reason == "stopped":
+            raise Cancelled(f"stopped; what was made so far is in '{output}'")
     adapter = output / "run" / "final"
     yield StageStarted(stage="export", total=len(TARGETS))
     exports = [_export(toolkit, target, adapter, plan.model, output / "export" / target) for target in TARGETS]
     for row in exports:
-        yield Notice(message=f"{row.target}: {row.modules} modules read back by {row.reader}, error {row.error:.1e}")
-    report = Report(songs=tuple(songs), steps=tuple(steps), exports=tuple(exports), plan=plan)
+        yield Notice(message=f"{row.target}: {row.modules} modules read back by {row.reader}, {row.shown_error}")
+    songs = tuple(folder / song.name for song in plan.store.songs)
+    report = Report(songs=songs, steps=tuple(steps), exports=tuple(exports), plan=plan)
     picture = way_picture(way_panels(report, adapter))
     write_atomic(output / "way.svg", picture)
     page = write_report(output / "report.html", report, picture)
@@ -96,6 +93,15 @@ def demo(toolkit: Toolkit, output: Path, audio_dir: Path | None, *, cancelled: C
     )
 
 
+def _run_of(model: ModelConfig, output: Path) -> TrainRequest:
+    return TrainRequest(
+        model=model,
+        data=DataConfig(dataset_dir=output / "tensors"),
+        train=TrainConfig(learning_rate=1e-2, batch_size=2, accumulation=1, max_steps=STEPS, warmup_steps=5),
+        run=RunConfig(output_dir=output / "run", run_name="demo", log_every=2, save_every_steps=STEPS // 2),
+    )
+
+
 def _clear(output: Path) -> None:
     """Empty a folder that an earlier demonstration made; anything else in the way is left alone."""
     if not output.exists() or not any(output.iterdir()):
@@ -105,17 +111,14 @@ def _clear(output: Path) -> None:
     shutil.rmtree(output)
 
 
-def _own_songs(folder: Path, copies: Path) -> list[Path]:
+def _copy_songs(folder: Path, copies: Path) -> None:
     """Copy the first few of the user's songs with their sidecars, so that nothing of theirs is touched."""
-    copied = []
     for song in scan_folder(folder).songs[:OWN_SONGS]:
         copy = copies / song.name
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(song.path, copy)
         if (sidecar := song.path.with_suffix(".txt")).is_file():
             shutil.copyfile(sidecar, copy.with_suffix(".txt"))
-        copied.append(copy)
-    return copied
 
 
 def _export(toolkit: Toolkit, target: str, adapter: Path, model: ModelFolder, output: Path) -> ExportRow:

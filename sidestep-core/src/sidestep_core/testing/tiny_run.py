@@ -1,0 +1,195 @@
+"""What tests of training need: a tensor folder of noise, a small adapter and a request for a short run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sidestep_core.builtins import plugin as builtins
+from sidestep_core.configs import DataConfig, ModelConfig, RunConfig, TargetsConfig, TrainConfig
+from sidestep_core.errors import AdapterError
+from sidestep_core.files import hash_text
+from sidestep_core.model.layout import ModelFolder, identity, resolve_model
+from sidestep_core.model.names import module_path
+from sidestep_core.options import config, option
+from sidestep_core.plan import TrainPlan, make_plan
+from sidestep_core.requests import Chosen, Components, TrainRequest
+from sidestep_core.specs import AdapterType, BuildContext
+from sidestep_core.store.index import (
+    StoredSong,
+    TensorStore,
+    conditioning_path,
+    latents_path,
+    open_store,
+    write_index,
+)
+from sidestep_core.store.tensors import Latents, write_conditioning, write_latents
+from sidestep_core.targets import Target
+
+
+@config
+class SmallConfig:
+    """Settings of the small adapter."""
+
+    rank: int = option(default=4, at_least=1, help="Width of the two matrices.")
+    dropout: float = option(default=0.1, at_least=0, below=1, help="Share of inputs set to zero in training.")
+
+
+class SmallAdapter:
+    """A low-rank update without any library, for tests of the loop."""
+
+    def __init__(self, config: SmallConfig, context: BuildContext) -> None:
+        """Take rank and dropout."""
+        self._config = config
+        self._modules: dict[str, _LowRank] = {}
+
+    def attach(self, decoder: nn.Module, targets: Sequence[Target]) -> None:
+        """Put the update on the targets."""
+        decoder.requires_grad_(False)
+        for target in targets:
+            path, _, leaf = f"transformer.{module_path(target.name)}".rpartition(".")
+            parent: Any = decoder.get_submodule(path)
+            module = _LowRank(parent.get_submodule(leaf), self._config)
+            parent.register_module(leaf, module)
+            self._modules[target.name] = module
+
+    def parameters(self) -> Sequence[tuple[str, nn.Parameter]]:
+        """Return down and up of each target."""
+        return [
+            (f"{name}.{part}", getattr(module, part))
+            for name, module in self._modules.items()
+            for part in ("down", "up")
+        ]
+
+    def groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        """Return one group."""
+        return [{"params": [parameter for _, parameter in self.parameters()], "lr": learning_rate}]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the weights."""
+        return {name: parameter.detach() for name, parameter in self.parameters()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore the weights."""
+        if wrong := state.keys() ^ dict(self.parameters()).keys():
+            raise AdapterError(f"keys that do not fit: {sorted(wrong)}")
+        with torch.no_grad():
+            for name, parameter in self.parameters():
+                parameter.copy_(state[name])
+
+    def save(self, folder: Path, *, metadata: Mapping[str, str]) -> list[Path]:
+        """Write weights and metadata."""
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "small.safetensors"
+        save_file({name: tensor.cpu().contiguous() for name, tensor in self.state_dict().items()}, path)
+        text = folder / "metadata.txt"
+        text.write_text("\n".join(f"{key}: {metadata[key]}" for key in sorted(metadata)), encoding="utf-8")
+        return [path, text]
+
+    def deltas(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield the weight differences."""
+        return ((name, (module.up @ module.down).detach()) for name, module in self._modules.items())
+
+
+class _LowRank(nn.Module):
+    def __init__(self, base: nn.Linear, config: SmallConfig) -> None:
+        super().__init__()
+        self.base = base
+        self.dropout = nn.Dropout(config.dropout)
+        device = base.weight.device
+        self.down = nn.Parameter(
+            torch.randn(config.rank, base.in_features, device=device) / math.sqrt(base.in_features)
+        )
+        self.up = nn.Parameter(torch.zeros(base.out_features, config.rank, device=device))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.base(x)
+        down, up = self.down.to(x.dtype), self.up.to(x.dtype)
+        return out + nn.functional.linear(nn.functional.linear(self.dropout(x), down), up)
+
+
+SMALL = AdapterType(
+    name="small",
+    summary="A low-rank update for tests",
+    config=SmallConfig,
+    target="sidestep_core.testing.tiny_run:SmallAdapter",
+    count=lambda config, out, in_, rank: (rank or config.rank) * (out + in_),
+)
+
+
+def write_noise(
+    folder: Path, model: ModelFolder, *, frames: Sequence[int], rows: Sequence[int] = (7,), latent: str = "sample"
+) -> TensorStore:
+    """Write a tensor folder of seeded noise: one song for each length, `rows` taken in turn."""
+    generator = torch.Generator().manual_seed(0)
+    songs = []
+    for index, length in enumerate(frames):
+        name = f"song {index}.wav"
+        count = rows[index % len(rows)]
+        latents_key, conditioning_key = hash_text(f"latents {name}"), hash_text(f"conditioning {name}")
+        mean = torch.randn(length, 64, generator=generator)
+        std = torch.rand(length, 64, generator=generator) if latent == "resample" else None
+        conditioning = torch.randn(count, model.dims.condition_size, generator=generator)
+        write_latents(latents_path(folder, latents_key), Latents(mean, std), {"key": latents_key})
+        write_conditioning(conditioning_path(folder, conditioning_key), conditioning, {"key": conditioning_key})
+        songs.append(
+            StoredSong(
+                name=name,
+                frames=length,
+                rows=count,
+                seconds=length / 25,
+                latents_key=latents_key,
+                conditioning_key=conditioning_key,
+            )
+        )
+    store = TensorStore(
+        path=folder,
+        model=identity(model),
+        variant=model.variant,
+        conditioning="inference",
+        latent=latent,
+        dtype="fp32",
+        songs=tuple(songs),
+    )
+    write_index(store)
+    return open_store(folder)
+
+
+def tiny_request(run: Path, **tables: Mapping[str, Any]) -> TrainRequest:
+    """Return a request for a short run on the CPU; `train={...}` and the like change its tables."""
+    train = {"epochs": 3, "accumulation": 2, "warmup_steps": 2, "learning_rate": 1e-2}
+    return TrainRequest(
+        model=ModelConfig(**{"device": "cpu", **tables.get("model", {})}),
+        data=DataConfig(**tables.get("data", {})),
+        train=TrainConfig(**{**train, **tables.get("train", {})}),
+        targets=TargetsConfig(**tables.get("targets", {})),
+        run=RunConfig(**{"output_dir": run, "run_name": "tiny", "log_every": 1, **tables.get("run", {})}),
+    )
+
+
+def tiny_components(adapter: Any = None, controllers: Sequence[str] = ("cosine",)) -> Components:
+    """Return the small adapter with the core's own components."""
+    by_name = {
+        spec.name: spec
+        for hook in ("timestep_samplers", "lr_controllers", "optimizers")
+        for spec in getattr(builtins, f"sidestep_{hook}")()
+    }
+    return Components(
+        adapter=Chosen(spec=SMALL, config=adapter),
+        timesteps=Chosen(spec=by_name["continuous"]),
+        controllers=tuple(Chosen(spec=by_name[name]) for name in controllers),
+        optimizer=Chosen(spec=by_name["adamw"]),
+        observers=(),
+    )
+
+
+def tiny_plan(checkpoint: Path, store: TensorStore, run: Path, **tables: Mapping[str, Any]) -> TrainPlan:
+    """Return the plan of a short run of the small adapter."""
+    return make_plan(tiny_request(run, **tables), tiny_components(), resolve_model(checkpoint, "base"), store)
