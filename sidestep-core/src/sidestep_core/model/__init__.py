@@ -1,0 +1,1 @@
+"""ACE-Step models: what is on disk (light modules), and loading and running it (heavy ones)."""
