@@ -9,8 +9,9 @@ import pytest
 import safetensors.torch
 import torch
 from sidestep_core.adapter_files import LowRank, deltas, layer_order, low_rank_modules, read_adapter
-from sidestep_core.adapter_writing import diffusers_metadata, peft_files, tensor_bytes
+from sidestep_core.adapter_writing import diffusers_metadata, peft_files
 from sidestep_core.errors import AdapterError
+from sidestep_core.tensor_files import tensor_bytes
 
 Q, UP = "layers.2.self_attn.q_proj", "layers.10.mlp.up_proj"
 

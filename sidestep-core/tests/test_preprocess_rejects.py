@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,3 +126,12 @@ def test_when_all_songs_are_rejected_the_run_still_ends(model: ModelFolder, tmp_
     assert (end.written, end.kept, len(end.rejected)) == (0, 0, 1)
     with pytest.raises(StoreError, match="no finished song"):
         open_store(tmp_path / "out")
+
+
+def test_a_song_that_a_dataset_file_lists_and_nobody_has_is_rejected(model, tmp_path):
+    write_clip(tmp_path / "here.wav")
+    samples = [{"audio_path": "here.wav"}, {"audio_path": "gone.wav"}]
+    (tmp_path / "dataset.json").write_text(json.dumps({"samples": samples}), "utf-8")
+    report = finished(run(model, tmp_path, tmp_path / "out", dataset_json=tmp_path / "dataset.json"))
+    assert report.written == 1
+    assert [r.reason for r in report.rejected] == [f"samples[1]: no file 'gone.wav' and no 'gone.wav' in '{tmp_path}'"]

@@ -327,6 +327,8 @@ def test_a_dataset_file_names_songs_and_what_is_missing_is_told(made: Made, mode
     shutil.copytree(made.out, tmp_path / "out")
     config = PreprocessConfig(dataset_json=tmp_path / "dataset.json", tensor_output=tmp_path / "out")
     events = list(preprocess(config, model, device="cpu", dtype="fp32", cancelled=lambda: False))
-    assert any(isinstance(event, Notice) and event.warning and "no.wav" in event.message for event in events)
+    assert [r.reason for r in finished(events).rejected] == [
+        "samples[1]: no file 'no.wav' and no 'no.wav' in " + repr(str(tmp_path))
+    ]
     assert "audio" not in dict(stages(events))
     assert "from a file" in open_store(tmp_path / "out").songs[0].prompt

@@ -5,11 +5,11 @@ import json
 import pytest
 from safetensors import safe_open
 from sidestep_core.adapter_files import deltas, read_adapter
-from sidestep_core.adapter_writing import tensor_bytes
 from sidestep_core.errors import AdapterError, ExportError
 from sidestep_core.interfaces import ExportRequest
 from sidestep_core.model.layout import resolve_model
 from sidestep_core.specs import BuildContext
+from sidestep_core.tensor_files import tensor_bytes
 from sidestep_core.testing.contracts import ExporterContract
 from sidestep_core.testing.exporters import write_lora
 from sidestep_exporters.native import NativeExporter

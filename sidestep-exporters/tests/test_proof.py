@@ -6,9 +6,10 @@ import json
 import pytest
 import safetensors.torch
 import torch
-from sidestep_core.adapter_writing import peft_files, tensor_bytes
+from sidestep_core.adapter_writing import peft_files
 from sidestep_core.errors import ProofError
 from sidestep_core.interfaces import ExportRequest
+from sidestep_core.tensor_files import tensor_bytes
 from sidestep_core.testing.exporters import write_lora
 from sidestep_exporters.diffusers import WEIGHTS_NAME, file_content, prove_file
 from sidestep_exporters.native import prove_folder

@@ -51,7 +51,7 @@ def scan_folder(root: Path) -> SongSet:
     for path in find_audio(root):
         name = path.relative_to(root).as_posix()
         if not is_text(name):
-            problems.append(Problem(path, "the file name is not valid UTF-8; rename it"))
+            problems.append(Problem(path, "the file name is not valid UTF-8; rename it", lost=True))
             continue
         try:
             sidecar = read_sidecar(path) or Sidecar()

@@ -53,7 +53,7 @@ def read_dataset(json_path: Path) -> SongSet:
                 raise DatasetError("listed more than once; the first entry is used")
             sidecar, doubts = _sidecar_of(sample)
         except DatasetError as error:
-            problems.append(Problem(json_path, f"samples[{number}]: {error}"))
+            problems.append(Problem(json_path, f"samples[{number}]: {error}", lost=True))
             continue
         songs[name], more = make_song(path, name, sidecar)
         problems += [Problem(json_path, f"samples[{number}]: {doubt}") for doubt in doubts] + list(more)

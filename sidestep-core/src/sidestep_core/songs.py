@@ -20,10 +20,11 @@ T = TypeVar("T")
 
 @attrs.frozen
 class Problem:
-    """Something about a file that cannot be used as it is."""
+    """Something about a file that cannot be used as it is; a song that is `lost` is not in the set."""
 
     path: Path
     reason: str
+    lost: bool = False
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}"

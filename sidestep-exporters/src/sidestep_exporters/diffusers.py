@@ -7,10 +7,11 @@ from pathlib import Path
 
 import diffusers
 from diffusers.loaders import AceStepLoraLoaderMixin, PeftAdapterMixin
-from sidestep_core.adapter_writing import DIFFUSERS_PREFIX, diffusers_metadata, tensor_bytes
+from sidestep_core.adapter_writing import DIFFUSERS_PREFIX, diffusers_metadata
 from sidestep_core.interfaces import ExportReport, ExportRequest
 from sidestep_core.model.names import module_path
 from sidestep_core.specs import BuildContext
+from sidestep_core.tensor_files import tensor_bytes
 from torch import nn
 
 from sidestep_exporters.proof import ADAPTER, prove, skeleton, write_proven

@@ -13,6 +13,7 @@ from sidestep_core.preprocess.condition_pass import encode_conditions
 from sidestep_core.preprocess.finish import empty_store, finish_store, make_store, note_sources, write_pt_files
 from sidestep_core.preprocess.plan import Entry, find_songs, make_entries, make_job
 from sidestep_core.preprocess.text_pass import encode_texts, find_missing
+from sidestep_core.songs import Problem
 from sidestep_core.store.index import Source, read_index
 
 
@@ -44,12 +45,11 @@ def preprocess(
     """
     job = make_job(config, model, device=device, dtype=dtype, cancelled=cancelled)
     songs = find_songs(config)
-    for problem in songs.problems:
-        yield Notice(message=str(problem), warning=True)
     job.output.mkdir(parents=True, exist_ok=True)
     previous = read_index(job.output) or empty_store(job)
     sources: dict[str, Source] = {}
     rejected: list[SongRejected] = []
+    yield from _noting(rejected, map(_report, songs.problems))
 
     def left(entries: list[Entry]) -> list[Entry]:
         names = {song.name for song in rejected}
@@ -79,6 +79,12 @@ def preprocess(
         cut_lyrics=sum(entry.cut_lyrics > 0 for entry in entries),
         output=job.output,
     )
+
+
+def _report(problem: Problem) -> Event:
+    if problem.lost:
+        return SongRejected(name=problem.path.name.encode("utf-8", "replace").decode(), reason=problem.reason)
+    return Notice(message=str(problem), warning=True)
 
 
 def _noting(rejected: list[SongRejected], events: Iterator[Event]) -> Iterator[Event]:

@@ -15,6 +15,7 @@ from sidestep_core.errors import StoreError
 from sidestep_core.files import write_atomic
 from sidestep_core.store import legacy
 from sidestep_core.store.index import FORMAT, StoredSong, TensorStore
+from sidestep_core.tensor_files import tensor_bytes
 
 
 @attrs.frozen
@@ -105,9 +106,8 @@ def _write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise StoreError(f"the {name} of this song would not be finite")
-    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, safetensors.torch.save(whole, {"format": str(FORMAT), **metadata}))
+    write_atomic(path, tensor_bytes(tensors, {"format": str(FORMAT), **metadata}))
 
 
 def _checked(tensor: Tensor, path: Path, length: int) -> Tensor:
