@@ -1,0 +1,113 @@
+"""The `sidestep` command: the table of commands, and how a run of it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import types
+import warnings
+from collections.abc import Mapping, Sequence
+
+import click
+
+from sidestep_cli.lazy import LazyCommand, LazyGroup
+from sidestep_cli.session import Session
+
+INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
+
+
+def _command(name: str, help_: str) -> LazyCommand:
+    return LazyCommand(f"sidestep_cli.commands.{name}:{name}", help_)
+
+
+SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
+    "From songs to an adapter": {
+        "dataset": _command("dataset", "List a folder's songs and captions in one file."),
+        "tags": _command("tags", "Change the trigger tag of many songs at once."),
+        "preprocess": _command("preprocess", "Make training tensors from songs and captions."),
+        "train": _command("train", "Train an adapter on tensors."),
+        "export": _command("export", "Write an adapter for another program."),
+    },
+    "What is there": {
+        "models": _command("models", "List the models of a checkpoint folder."),
+        "tensors": _command("tensors", "Look into a folder of tensors."),
+        "history": _command("history", "List past runs and their losses."),
+        "presets": _command("presets", "List presets and show what they set."),
+        "plugins": _command("plugins", "List plugins and what they offer."),
+    },
+    "Setting up": {
+        "demo": _command("demo", "Go the whole way once, with a tiny model made here."),
+        "settings": _command("settings", "Show and change your settings."),
+    },
+}
+
+
+@click.group(
+    cls=LazyGroup,
+    sections=SECTIONS,
+    entry_point_group="sidestep.commands",
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="'sidestep COMMAND --help' explains a command. Start with 'sidestep demo'.",
+    subcommand_metavar="COMMAND ...",
+)
+@click.option("--plain", is_flag=True, help="Print plain lines: no colours, no moving bars.")
+@click.option("-y", "--yes", is_flag=True, help="Answer every question with yes.")
+@click.version_option(package_name="sidestep-cli", message="sidestep %(version)s")
+@click.pass_context
+def cli(ctx: click.Context, plain: bool, yes: bool) -> None:
+    """Teach ACE-Step 1.5 your music: from a folder of songs to an adapter."""
+    session = ctx.ensure_object(Session)
+    session.plain, session.yes = plain, yes
+    if plain or os.environ.get("NO_COLOR"):
+        ctx.color = False
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), color=ctx.color)
+
+
+def run(args: Sequence[str], session: Session | None = None) -> int:
+    """Run the command line and return its exit code; what a user can cause ends in `error:` lines on stderr."""
+    try:
+        result = cli.main(list(args), prog_name="sidestep", obj=session or Session(), standalone_mode=False)
+    except click.Abort:
+        return INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return error.exit_code
+    except click.UsageError as error:
+        _complain(error.format_message())
+        if error.ctx is not None:
+            click.echo(f"'{error.ctx.command_path} --help' shows what it takes", err=True)
+        return error.exit_code
+    except click.ClickException as error:
+        _complain(error.format_message())
+        return 2
+    except Exception as error:
+        # imported here: --help and --version do without the core
+        from sidestep_core.errors import SidestepError
+
+        if not isinstance(error, SidestepError):
+            raise
+        _complain(str(error))
+        return error.exit_code
+    return result if isinstance(result, int) else 0
+
+
+def main() -> None:
+    """Be the `sidestep` program."""
+    signal.signal(signal.SIGTERM, _terminate)
+    if not sys.warnoptions:
+        # libraries announce changes to each other this way; who only runs a command can do nothing about them
+        warnings.simplefilter("ignore", FutureWarning)
+    sys.exit(run(sys.argv[1:]))
+
+
+def _complain(message: str) -> None:
+    for line in message.splitlines():
+        click.echo(f"{click.style('error:', fg='red')} {line}", err=True)
+
+
+def _terminate(number: int, frame: types.FrameType | None) -> None:
+    sys.exit(TERMINATED)

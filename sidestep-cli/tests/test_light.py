@@ -1,0 +1,105 @@
+"""What must stay cheap imports nothing heavy: asked of real processes, by module."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sidestep_core.store.index import Source, StoredSong, TensorStore, write_index
+
+HEAVY = ("torch", "transformers", "diffusers", "peft", "lycoris", "accelerate", "numpy", "soundfile", "soxr", "rich")
+SCRIPT = """
+import json, sys
+from sidestep_cli.main import run
+code = run(sys.argv[1:])
+print(json.dumps([code, sorted(sys.modules)]), file=sys.stderr)
+"""
+LIGHT = [
+    (),
+    ("--help",),
+    ("--version",),
+    ("plugins", "list"),
+    ("plugins", "show", "core"),
+    ("settings", "show"),
+    ("settings", "set", "checkpoint_dir", "models"),
+    ("presets", "list"),
+    ("history",),
+    ("tags", "list", "songs"),
+    ("tags", "add", "songs", "--tag", "jazz"),
+    ("dataset", "--help"),
+    ("export", "--help"),
+    ("demo", "--help"),
+    ("preprocess", "--help"),
+    ("train", "--help"),
+    ("train", "--preprocess", "--help"),
+]
+
+
+def modules_after(folder: Path, *args: str) -> list[str]:
+    environment = {**os.environ, "SIDESTEP_CONFIG_DIR": str(folder / "config")}
+    command = [sys.executable, "-c", SCRIPT, *args]
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+    code, modules = json.loads(result.stderr.splitlines()[-1])
+    assert code == 0, result.stderr
+    return modules  # type: ignore[no-any-return]
+
+
+def heavy(modules: list[str]) -> list[str]:
+    return [name for name in modules if name in HEAVY]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a working folder with a song in it."""
+    (tmp_path / "songs").mkdir()
+    (tmp_path / "songs" / "one.wav").touch()
+    return tmp_path
+
+
+@pytest.fixture
+def tensors(tmp_path: Path) -> Path:
+    """Return a tensor folder, as far as its index."""
+    key = "0" * 32
+    song = StoredSong(name="one.wav", frames=100, rows=10, seconds=4.0, latents_key=key, conditioning_key=key)
+    store = TensorStore(
+        path=tmp_path / "tensors", songs=(song,), sources={"one.wav": Source(size=1, mtime_ns=1, hash=key)}
+    )
+    store.path.mkdir()
+    write_index(store)
+    return store.path
+
+
+@pytest.mark.parametrize("args", LIGHT, ids=" ".join)
+def test_it_imports_no_heavy_library(folder: Path, args: tuple[str, ...]) -> None:
+    assert heavy(modules_after(folder, *args)) == []
+
+
+@pytest.mark.parametrize("args", [(), ("--help",), ("--version",)], ids=" ".join)
+def test_the_listing_imports_no_command_and_nothing_of_the_core(folder: Path, args: tuple[str, ...]) -> None:
+    modules = modules_after(folder, *args)
+    assert [m for m in modules if m.startswith(("sidestep_cli.commands", "sidestep_core", "attr", "pluggy"))] == []
+
+
+def test_a_command_imports_no_other_commands(folder: Path) -> None:
+    modules = modules_after(folder, "plugins", "list")
+    assert [m for m in modules if m.startswith("sidestep_cli.commands.")] == ["sidestep_cli.commands.plugins"]
+
+
+def test_models_are_listed_without_loading_them(folder: Path, tiny_checkpoint: Path) -> None:
+    assert heavy(modules_after(folder, "models", "list", "-c", str(tiny_checkpoint))) == []
+
+
+def test_tensors_are_summed_up_without_loading_them(tensors: Path) -> None:
+    script = SCRIPT.replace("code = ", "code = 0 * ")
+    command = [sys.executable, "-c", script, "tensors", "info", str(tensors)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert heavy(json.loads(result.stderr.splitlines()[-1])[1]) == []
+
+
+def test_a_run_is_planned_without_loading_anything(folder: Path, tiny_checkpoint: Path, tensors: Path) -> None:
+    args = ("train", "-c", str(tiny_checkpoint), "-d", str(tensors), "-o", "run", "--dry-run")
+    assert heavy(modules_after(folder, *args)) == []
