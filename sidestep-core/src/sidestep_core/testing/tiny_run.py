@@ -162,7 +162,7 @@ def write_noise(
     return open_store(folder)
 
 
-def tiny_request(run: Path, **tables: Mapping[str, Any]) -> TrainRequest:
+def tiny_request(run: Path, /, **tables: Mapping[str, Any]) -> TrainRequest:
     """Return a request for a short run on the CPU; `train={...}` and the like change its tables."""
     train = {"epochs": 3, "accumulation": 2, "warmup_steps": 2, "learning_rate": 1e-2}
     return TrainRequest(
@@ -190,6 +190,6 @@ def tiny_components(adapter: Any = None, controllers: Sequence[str] = ("cosine",
     )
 
 
-def tiny_plan(checkpoint: Path, store: TensorStore, run: Path, **tables: Mapping[str, Any]) -> TrainPlan:
+def tiny_plan(checkpoint: Path, store: TensorStore, run: Path, /, **tables: Mapping[str, Any]) -> TrainPlan:
     """Return the plan of a short run of the small adapter."""
     return make_plan(tiny_request(run, **tables), tiny_components(), resolve_model(checkpoint, "base"), store)

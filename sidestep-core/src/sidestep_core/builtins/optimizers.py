@@ -1,0 +1,27 @@
+"""Optimizers that come with torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+
+from sidestep_core.builtins.configs import AdamWConfig
+from sidestep_core.specs import BuildContext
+
+FUSED_DEVICES = frozenset({"cpu", "cuda", "mps", "xpu"})
+
+
+class AdamW:
+    """Makes torch's AdamW."""
+
+    def __init__(self, config: AdamWConfig, context: BuildContext) -> None:
+        """Take the weight decay."""
+        self.weight_decay = config.weight_decay
+
+    def create(self, groups: Iterable[Mapping[str, Any]]) -> torch.optim.Optimizer:
+        """Return AdamW over the groups, as one fused kernel where all their devices have it."""
+        own = [dict(group) for group in groups]
+        devices = {parameter.device.type for group in own for parameter in group["params"]}
+        return torch.optim.AdamW(own, weight_decay=self.weight_decay, fused=devices <= FUSED_DEVICES)

@@ -1,0 +1,102 @@
+"""Devices and precisions: what there is, what is taken, how much memory is free."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import psutil  # type: ignore[import-untyped]
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+from sidestep_core.errors import ConfigError
+
+Resolved = Literal["bf16", "fp16", "fp32"]
+DTYPES: dict[Resolved, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+def available_devices() -> list[str]:
+    """Return the devices of this machine, the preferred one first; the CPU is always there."""
+    cuda = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    cuda.sort(key=lambda name: -torch.cuda.get_device_properties(name).total_memory)
+    mps = ["mps"] if torch.backends.mps.is_available() else []
+    xpu = [f"xpu:{i}" for i in range(torch.xpu.device_count())] if torch.xpu.is_available() else []
+    return [*cuda, *mps, *xpu, "cpu"]
+
+
+def resolve_device(name: str) -> str:
+    """Return the device to use: the preferred one for "auto", the first of its kind for "cuda" or "xpu".
+
+    Raises:
+        ConfigError: it is not there.
+    """
+    there = available_devices()
+    if name == "auto":
+        return there[0]
+    for device in there:
+        if name in (device, device.partition(":")[0]):
+            return device
+    raise ConfigError(f"no device {name!r}; there is {', '.join(there)}")
+
+
+def resolve_precision(name: str, device: str) -> Resolved:
+    """Return the compute precision: for "auto", bf16 where the device has it, else fp16 (CUDA) or fp32.
+
+    Raises:
+        ConfigError: the device cannot train in it.
+    """
+    kind = device.partition(":")[0]
+    if name == "auto":
+        return _best_precision(kind, device)
+    if name not in DTYPES:
+        raise ConfigError(f"no precision {name!r}; there is auto, {', '.join(DTYPES)}")
+    if name == "fp16" and kind == "cpu":
+        raise ConfigError(f"no fp16 training on {device}; use --precision bf16 or fp32")
+    return name
+
+
+def free_memory(device: str) -> int:
+    """Return the bytes that can still be allocated on a device (of main memory for the CPU and MPS)."""
+    kind = device.partition(":")[0]
+    if kind == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if kind == "xpu":
+        return torch.xpu.mem_get_info(device)[0]
+    return int(psutil.virtual_memory().available)
+
+
+def used_memory(device: str) -> int:
+    """Return the peak bytes allocated on a device; of the process on the CPU, where only the present value is known."""
+    kind = device.partition(":")[0]
+    if kind == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if kind == "xpu":
+        return torch.xpu.max_memory_allocated(device)
+    if kind == "mps":
+        return torch.mps.driver_allocated_memory()
+    return int(psutil.Process().memory_info().rss)
+
+
+def main_memory() -> int:
+    """Return the bytes of main memory in this machine."""
+    return int(psutil.virtual_memory().total)
+
+
+def make_accelerator(device: str, precision: Resolved) -> Accelerator:
+    """Return an accelerator for a device and a precision."""
+    # Accelerate keeps one state for the whole process: without this, a second run could not differ from the first
+    AcceleratorState._reset_state(reset_partial_state=True)
+    if device.startswith("cuda:"):
+        torch.cuda.set_device(device)
+    if device.startswith("xpu:"):
+        torch.xpu.set_device(device)
+    return Accelerator(cpu=device == "cpu", mixed_precision="no" if precision == "fp32" else precision)
+
+
+def _best_precision(kind: str, device: str) -> Resolved:
+    if kind == "cuda":
+        with torch.cuda.device(device):
+            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if kind == "mps":
+        return "bf16" if torch.backends.mps.is_macos_or_newer(14, 0) else "fp32"
+    return "bf16" if kind == "xpu" else "fp32"

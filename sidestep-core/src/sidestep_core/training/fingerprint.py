@@ -1,0 +1,64 @@
+"""What a resumed run must share with the run it goes on from, and how the two differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sidestep_core.conversion import unstructure
+from sidestep_core.files import hash_text
+from sidestep_core.plan import TrainPlan
+from sidestep_core.store.index import StoredSong
+from sidestep_core.training.record import component
+
+# may change on resume: they move the end, or change where and how fast the work is done, not what comes out of a step
+FREE = frozenset(
+    {
+        "train.epochs",
+        "train.max_steps",
+        "train.gradient_checkpointing",
+        "train.gradient_checkpointing_ratio",
+        "data.dataset_dir",
+        "data.num_workers",
+        "data.pin_memory",
+        "data.prefetch_factor",
+    }
+)
+
+
+def fingerprint(plan: TrainPlan, precision: str) -> dict[str, Any]:
+    """Return everything that decides what comes out of a step, as plain values."""
+    components = plan.components
+    tables: dict[str, dict[str, Any]] = {
+        "model": {"identity": plan.identity, "precision": precision},
+        "train": unstructure(plan.request.train),
+        "data": unstructure(plan.request.data),
+        "targets": unstructure(plan.request.targets),
+        "adapter": component(components.adapter),
+        "timesteps": component(components.timesteps),
+        "optimizer": component(components.optimizer),
+        "lr-control": {c.spec.name: component(c) for c in components.controllers},
+    }
+    settings = {f"{table}.{key}": value for table, values in tables.items() for key, value in values.items()}
+    songs = {song.name: _song(song) for song in plan.store.songs}
+    return {"settings": {k: v for k, v in settings.items() if k not in FREE}, "songs": songs}
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Yield one line for each thing that is not as it was."""
+    old, new = before["settings"], now["settings"]
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            yield f"{key} was {old.get(key)!r}, now {new.get(key)!r}"
+    old, new = before["songs"], now["songs"]
+    for words, names in (
+        ("gone", old.keys() - new.keys()),
+        ("new", new.keys() - old.keys()),
+        ("changed", {name for name in old.keys() & new.keys() if old[name] != new[name]}),
+    ):
+        if names:
+            yield f"{len(names)} songs {words}, such as {min(names)!r}"
+
+
+def _song(song: StoredSong) -> str:
+    return hash_text(f"{song.frames} {song.rows} {song.repeat} {song.latents_key} {song.conditioning_key}")[:16]

@@ -1,0 +1,141 @@
+"""The training loop, top to bottom in the order things happen. It yields events and never prints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import groupby
+
+from sidestep_core.device import make_accelerator, resolve_device, resolve_precision
+from sidestep_core.errors import TrainingDiverged
+from sidestep_core.events import Event, Notice, RunStarted, StepSkipped
+from sidestep_core.plan import TrainPlan
+from sidestep_core.runs import set_status
+from sidestep_core.training.batches import load_batches
+from sidestep_core.training.checkpoints import read_checkpoint
+from sidestep_core.training.fingerprint import fingerprint
+from sidestep_core.training.order import BatchPlan
+from sidestep_core.training.record import begin_record
+from sidestep_core.training.report import Reporter
+from sidestep_core.training.setup import Setup, make_setup
+from sidestep_core.training.state import RunState, check_resume
+from sidestep_core.training.step import backward, update
+
+BAD_STEPS = 10
+
+
+def never() -> bool:
+    """Return False: nobody asks to stop."""
+    return False
+
+
+def train(plan: TrainPlan, *, stop: Callable[[], bool] = never) -> Iterator[Event]:
+    """Do what a plan says. Torch's global random state is left as the last step set it.
+
+    Args:
+        plan: from `sidestep_core.plan.make_plan`.
+        stop: asked between steps; once it is true, the state is saved and the run ends with reason "stopped".
+
+    Yields:
+        Notices, `RunStarted`, what happens as it happens, and `RunFinished`.
+
+    Raises:
+        TrainingDiverged: ten steps in a row were not finite; the state is saved.
+        ResumeError: the checkpoint to go on from is damaged or does not fit.
+        SidestepError: model, tensors or adapter cannot be used; then nothing is written.
+    """
+    device = resolve_device(plan.request.model.device)
+    precision = resolve_precision(plan.request.model.precision, device)
+    yield from (Notice(message=line, warning=True) for line in plan.notices)
+
+    same = fingerprint(plan, precision)
+    checkpoint = read_checkpoint(plan.resume) if plan.resume else None
+    if checkpoint is not None:
+        yield from (Notice(message=line, warning=True) for line in check_resume(plan, checkpoint, same))
+
+    setup = make_setup(plan, make_accelerator(device, precision), precision)
+    yield from setup.notices
+    state = RunState(plan=plan, trainer=setup.trainer, fingerprint=same)
+    if checkpoint is not None:
+        state.restore(checkpoint)
+
+    begin_record(plan)
+    yield RunStarted(
+        run=plan.run,
+        step=state.step,
+        total_steps=plan.total_steps,
+        epochs=plan.request.train.epochs,
+        steps_per_epoch=plan.steps_per_epoch,
+        songs=len(setup.order.songs),
+        trainable=sum(parameter.numel() for parameter in setup.trainer.parameters),
+    )
+    try:
+        yield from _train(plan, setup, state, Reporter(state, device), stop)
+    except Exception as error:
+        set_status(plan.run, "failed", str(error))
+        raise
+
+
+def _train(
+    plan: TrainPlan, setup: Setup, state: RunState, report: Reporter, stop: Callable[[], bool]
+) -> Iterator[Event]:
+    reason = "complete" if plan.total_steps == plan.request.train.epochs * plan.steps_per_epoch else "max-steps"
+    batches = load_batches(
+        setup.batches,
+        setup.order.plans(state.step, plan.total_steps),
+        plan.request.data,
+        workers=not setup.in_memory,
+        pin=setup.trainer.accelerator.device.type == "cuda",
+    )
+    for step, accumulated in groupby(batches, key=lambda batch: batch.plan.step):
+        if stop():
+            reason = "stopped"
+            break
+        losses, plans = [], []
+        for batch in accumulated:
+            losses.append(backward(setup.trainer, batch))
+            plans.append(batch.plan)
+        result = update(setup.trainer, step, losses)
+        state.step = step + 1
+
+        if result.applied:
+            state.losses.add(result.loss)
+        else:
+            state.losses.bad_steps += 1
+            yield StepSkipped(step=state.step, songs=_songs(setup, plans))
+            if state.losses.bad_steps >= BAD_STEPS:
+                yield from _give_up(state, report)
+        if state.step % plan.request.run.log_every == 0 or state.step == plan.total_steps:
+            yield report.steps_done(result)
+        if state.step % plan.steps_per_epoch == 0:
+            yield report.epoch_done()
+        if _save_is_due(plan, state.step):
+            yield state.save()
+
+    if state.saved != state.step:
+        yield state.save()
+    adapter = state.export()
+    set_status(plan.run, reason)
+    yield report.finished(reason, adapter)
+
+
+def _save_is_due(plan: TrainPlan, step: int) -> bool:
+    config = plan.request.run
+    if config.save_every_steps and step % config.save_every_steps == 0:
+        return True
+    return step % (config.save_every * plan.steps_per_epoch) == 0
+
+
+def _songs(setup: Setup, plans: list[BatchPlan]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(setup.order.songs[crop.song].name for plan in plans for crop in plan.crops))
+
+
+def _give_up(state: RunState, report: Reporter) -> Iterator[Event]:
+    saved = state.save()
+    yield saved
+    message = (
+        f"{BAD_STEPS} steps in a row had gradients that are not finite; the state is in '{saved.path}'. "
+        "Lower --lr, use --precision bf16 or fp32, and look at the songs that were named"
+    )
+    yield Notice(message=message, warning=True)
+    yield report.finished("failed", None)
+    raise TrainingDiverged(message)

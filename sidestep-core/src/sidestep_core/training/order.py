@@ -1,0 +1,121 @@
+"""The order of the data: which crops of which songs make which step, as a function of seed and step, without state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import attrs
+
+from sidestep_core.store.index import StoredSong
+from sidestep_core.training.seeds import seed_of, uniform
+
+GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
+# songs of nearly the same length may share a batch in one epoch and not in the next; costs as much padding
+LENGTH_JITTER = 0.02
+
+
+@attrs.frozen
+class Crop:
+    """A stretch of one song.
+
+    Attributes:
+        song: index of the song.
+        start: first frame.
+        length: frames.
+        draw: seed of what is drawn for this visit.
+        dropped: trained with the empty condition.
+    """
+
+    song: int
+    start: int
+    length: int
+    draw: int
+    dropped: bool = False
+
+
+@attrs.frozen
+class BatchPlan:
+    """What one forward pass is made of.
+
+    Attributes:
+        step: optimizer step, from 0.
+        micro: place in the accumulation, from 0.
+        crops: the samples.
+        step_frames: real frames of the whole step, over which its loss is the mean.
+    """
+
+    step: int
+    micro: int
+    crops: tuple[Crop, ...]
+    step_frames: int
+
+
+@attrs.frozen(kw_only=True)
+class Order:
+    """The batches of every step.
+
+    Attributes:
+        songs: what is trained on; a song is visited `repeat * repeats` times in an epoch.
+        seed: seed of the run.
+        batch_size: crops in a batch; the last batch of an epoch may be smaller.
+        accumulation: batches in a step; the last step of an epoch may have fewer.
+        repeats: visits of the whole set in an epoch.
+        window: longest crop in frames, None for whole songs.
+        dropout: share of samples with the empty condition.
+    """
+
+    songs: Sequence[StoredSong]
+    seed: int
+    batch_size: int
+    accumulation: int
+    repeats: int = 1
+    window: int | None = None
+    dropout: float = 0.0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of one epoch."""
+        visits = sum(song.repeat for song in self.songs) * self.repeats
+        return math.ceil(math.ceil(visits / self.batch_size) / self.accumulation)
+
+    def plans(self, first: int, last: int) -> Iterator[BatchPlan]:
+        """Yield the batches of the steps from `first` up to, not including, `last`."""
+        per_epoch = self.steps_per_epoch
+        for epoch in range(first // per_epoch, math.ceil(last / per_epoch)):
+            batches = self.epoch(epoch)
+            for step in range(max(first, epoch * per_epoch), min(last, (epoch + 1) * per_epoch)):
+                begin = (step - epoch * per_epoch) * self.accumulation
+                yield from self._step(step, batches[begin : begin + self.accumulation])
+
+    def epoch(self, epoch: int) -> list[tuple[Crop, ...]]:
+        """Return the batches of an epoch: lengths alike within one, in an order of its own each time."""
+        crops = [
+            self._crop(index, epoch, visit)
+            for index, song in enumerate(self.songs)
+            for visit in range(song.repeat * self.repeats)
+        ]
+        crops.sort(key=lambda crop: uniform(self.seed, "order", crop.draw))
+        if self.batch_size == 1:
+            return [(crop,) for crop in crops]
+        crops.sort(key=lambda crop: crop.length * (1 - LENGTH_JITTER * uniform(self.seed, "length", crop.draw)))
+        batches = [tuple(crops[i : i + self.batch_size]) for i in range(0, len(crops), self.batch_size)]
+        return sorted(batches, key=lambda batch: uniform(self.seed, "batch", batch[0].draw))
+
+    def _crop(self, index: int, epoch: int, visit: int) -> Crop:
+        song = self.songs[index]
+        length = min(song.frames, self.window or song.frames)
+        # multiples of the golden ratio fill the song evenly however many visits there are
+        count = epoch * song.repeat * self.repeats + visit
+        place = (uniform(self.seed, "crop", song.name) + count * GOLDEN_RATIO) % 1.0
+        start = int(place * (song.frames - length + 1))
+        return Crop(index, start, length, seed_of(self.seed, "visit", epoch, song.name, visit))
+
+    def _step(self, step: int, batches: list[tuple[Crop, ...]]) -> Iterator[BatchPlan]:
+        frames = sum(crop.length for batch in batches for crop in batch)
+        for micro, batch in enumerate(batches):
+            crops = tuple(
+                attrs.evolve(crop, dropped=uniform(self.seed, "condition", step, micro, i) < self.dropout)
+                for i, crop in enumerate(batch)
+            )
+            yield BatchPlan(step, micro, crops, frames)

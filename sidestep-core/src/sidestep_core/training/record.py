@@ -1,0 +1,83 @@
+"""What a run says about itself: `run.json`, and the metadata of its adapter files."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import time
+from typing import Any
+
+import attrs
+
+from sidestep_core.conversion import unstructure
+from sidestep_core.plan import TrainPlan, config_of
+from sidestep_core.requests import Chosen
+from sidestep_core.runs import UNFINISHED, read_record, write_record
+
+FORMAT = 1
+LIBRARIES = ("sidestep-core", "torch", "diffusers", "accelerate", "peft", "lycoris-lora")
+
+
+def begin_record(plan: TrainPlan) -> None:
+    """Write `run.json` for a run that starts or goes on."""
+    request, parts = plan.request, plan.components
+    fixed = {table: unstructure(getattr(request, table)) for table in ("model", "data", "train", "targets", "run")}
+    before = read_record(plan.run) or {}
+    write_record(
+        plan.run,
+        {
+            "format": FORMAT,
+            "name": plan.name,
+            "status": UNFINISHED,
+            "created": before.get("created", time.time()),
+            "adapter_type": parts.adapter.spec.name,
+            "variant": plan.model.variant,
+            "model": plan.model.name,
+            "model_identity": plan.identity,
+            "songs": len(plan.store.songs),
+            "targets": len(plan.targets),
+            "trainable": plan.trainable,
+            "total_steps": plan.total_steps,
+            "epochs": request.train.epochs,
+            "versions": versions(),
+            "request": {
+                **fixed,
+                "adapter": component(parts.adapter),
+                "timesteps": component(parts.timesteps),
+                "lr-control": [component(chosen) for chosen in parts.controllers],
+                "optimizer": component(parts.optimizer),
+                "observe": [component(chosen) for chosen in parts.observers],
+            },
+        },
+    )
+
+
+def adapter_metadata(plan: TrainPlan) -> dict[str, str]:
+    """Return what an adapter file says about where it comes from; the same for every way a run was interrupted."""
+    adapter = component(plan.components.adapter)
+    metadata = {
+        "sidestep_version": versions()["sidestep-core"],
+        "base_model": plan.model.name,
+        "base_variant": plan.model.variant,
+        "base_identity": plan.identity,
+        "adapter_type": adapter.pop("type"),
+        **{name: str(value) for name, value in adapter.items()},
+        "conditioning": plan.store.conditioning,
+        "run": plan.name,
+    }
+    return {name: value for name, value in metadata.items() if value}
+
+
+def component(chosen: Chosen[Any]) -> dict[str, Any]:
+    """Return a component's type and settings as plain values."""
+    config = config_of(chosen)
+    return {"type": chosen.spec.name, **(unstructure(config) if attrs.has(type(config)) else {})}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the libraries that a run's result depends on, as far as they are installed."""
+    found = {}
+    for name in LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found

@@ -1,0 +1,135 @@
+"""Making the parts of a run: the model with its adapter, the optimizer, the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import attrs
+import torch
+from accelerate import Accelerator
+
+from sidestep_core.device import DTYPES, Resolved, free_memory, main_memory
+from sidestep_core.events import Notice
+from sidestep_core.interfaces import Adapter
+from sidestep_core.memory import MemoryEstimate
+from sidestep_core.model.decoder import Decoder
+from sidestep_core.model.load import load_decoder
+from sidestep_core.plan import TrainPlan, memory_on, songs_of
+from sidestep_core.specs import BuildContext
+from sidestep_core.training.batches import Batches, stored_bytes
+from sidestep_core.training.order import Order
+from sidestep_core.training.schedule import Schedule
+from sidestep_core.training.seeds import seed_of
+from sidestep_core.training.step import Trainer
+
+# latents and conditioning are kept in memory up to this share of it
+MEMORY_SHARE = 0.25
+GIB = 2**30
+
+
+@attrs.frozen(kw_only=True)
+class Setup:
+    """A run that is ready to step.
+
+    Attributes:
+        trainer: what a step needs.
+        order: which batches make which step.
+        batches: makes them.
+        in_memory: whether all tensors are kept in memory.
+        notices: what the user should know of it.
+    """
+
+    trainer: Trainer
+    order: Order
+    batches: Batches
+    in_memory: bool
+    notices: tuple[Notice, ...]
+
+
+def make_setup(plan: TrainPlan, accelerator: Accelerator, precision: Resolved) -> Setup:
+    """Load and make everything a run needs.
+
+    Raises:
+        CheckpointError: the model cannot be loaded.
+        StoreError: tensors are missing, damaged or not finite.
+        AdapterError: the adapter does not fit the model.
+        LoadError: a component cannot be built.
+    """
+    songs = songs_of(plan.store)
+    decoder = load_decoder(plan.model, device=accelerator.device, dtype=DTYPES[precision])
+    in_memory = stored_bytes(plan.store, songs, plan.model.dims.condition_size) <= MEMORY_SHARE * main_memory()
+    batches = Batches(plan.store, songs, decoder.null_condition[0].cpu(), in_memory=in_memory)
+
+    memory = memory_on(plan, accelerator.device.type, precision)
+    budget = free_memory(str(accelerator.device)) + memory.weights  # the weights are already there
+    chosen = plan.checkpointed_layers
+    decoder.checkpointed_layers = memory.layers_to_checkpoint(budget) if chosen is None else chosen
+    notices = [*_about_memory(memory, budget, decoder.checkpointed_layers, chosen is None)]
+    if not in_memory:
+        notices.append(Notice(message="the tensors do not fit into memory and are read while training"))
+
+    train = plan.request.train
+    order = Order(
+        songs=songs,
+        seed=train.seed,
+        batch_size=train.batch_size,
+        accumulation=train.accumulation,
+        repeats=plan.request.data.dataset_repeats,
+        window=plan.window,
+        dropout=train.conditioning_dropout,
+    )
+    trainer = _make_trainer(plan, decoder, accelerator, DTYPES[precision])
+    return Setup(trainer=trainer, order=order, batches=batches, in_memory=in_memory, notices=tuple(notices))
+
+
+def _make_trainer(plan: TrainPlan, decoder: Decoder, accelerator: Accelerator, dtype: torch.dtype) -> Trainer:
+    parts, train = plan.components, plan.request.train
+    context = BuildContext(
+        model=plan.model.dims,
+        variant=plan.model.variant,
+        learning_rate=train.learning_rate,
+        total_steps=plan.total_steps,
+        steps_per_epoch=plan.steps_per_epoch,
+        seed=train.seed,
+        run=plan.run,
+    )
+    torch.manual_seed(seed_of(train.seed, "adapter"))
+    adapter: Adapter = parts.adapter.build(context)
+    adapter.attach(decoder, plan.targets)
+    groups = adapter.groups(train.learning_rate)
+    peaks = [group["lr"] for group in groups]
+    optimizer = parts.optimizer.build(context).create(groups)
+    decoder.train()
+    decoder, optimizer = accelerator.prepare(decoder, optimizer)
+    return Trainer(
+        accelerator=accelerator,
+        decoder=decoder,
+        adapter=adapter,
+        parameters=[parameter for _, parameter in adapter.parameters()],
+        optimizer=optimizer,
+        peaks=peaks,
+        schedule=Schedule(
+            {chosen.spec.name: chosen.build(context) for chosen in parts.controllers},
+            learning_rate=train.learning_rate,
+            total_steps=plan.total_steps,
+            warmup_steps=plan.warmup_steps,
+            start_factor=train.warmup_start_factor,
+            steps_per_epoch=plan.steps_per_epoch,
+        ),
+        sampler=parts.timesteps.build(context),
+        seed=train.seed,
+        max_norm=train.max_grad_norm,
+        dtype=dtype,
+    )
+
+
+def _about_memory(memory: MemoryEstimate, budget: int, recomputed: int, automatic: bool) -> Iterator[Notice]:
+    layers, needed = len(memory.layers), memory.total(recomputed)
+    if automatic and recomputed:
+        yield Notice(message=f"recomputing {recomputed} of {layers} layers in the backward pass to save memory")
+    if needed > budget:
+        yield Notice(
+            message=f"this run may need {needed / GIB:.1f} GiB where {budget / GIB:.1f} GiB are free; "
+            "shorten it with --chunk-duration, or lower --batch-size or the rank",
+            warning=True,
+        )

@@ -1,0 +1,105 @@
+"""The state of a run: where it stands, how it is saved, how it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from sidestep_core.errors import ResumeError
+from sidestep_core.events import CheckpointSaved
+from sidestep_core.files import atomic_folder
+from sidestep_core.plan import TrainPlan
+from sidestep_core.runs import FINAL
+from sidestep_core.training.checkpoints import Checkpoint, prune, save_checkpoint
+from sidestep_core.training.fingerprint import differences
+from sidestep_core.training.record import adapter_metadata
+from sidestep_core.training.step import Trainer
+from sidestep_core.training.tracker import LossTracker
+
+
+@attrs.define(kw_only=True)
+class RunState:
+    """All that changes while a run goes on. What is random is a function of the step, so no generator is part of it.
+
+    Attributes:
+        plan: the run.
+        trainer: holds adapter, optimizer, controllers and scaler.
+        fingerprint: what a run that goes on from here must share.
+        step: optimizer steps done.
+        saved: step of the newest checkpoint, None before the first.
+        losses: means of the loss.
+    """
+
+    plan: TrainPlan
+    trainer: Trainer
+    fingerprint: dict[str, Any]
+    step: int = 0
+    saved: int | None = None
+    losses: LossTracker = attrs.field(factory=LossTracker)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the last step, from 1."""
+        return max(0, self.step - 1) // self.plan.steps_per_epoch + 1
+
+    def save(self) -> CheckpointSaved:
+        """Write a checkpoint, remove those that are too many, and return what is to be told of it."""
+        scaler = self.trainer.accelerator.scaler
+        checkpoint = Checkpoint(
+            step=self.step,
+            adapter=self.trainer.adapter.state_dict(),
+            optimizer=self.trainer.optimizer.state_dict(),
+            state={
+                "epoch": self.epoch,
+                "fingerprint": self.fingerprint,
+                "controllers": self.trainer.schedule.state_dict(),
+                "losses": self.losses.state_dict(),
+                "scaler": scaler.state_dict() if scaler is not None else None,
+            },
+        )
+        folder = save_checkpoint(self.plan.run, checkpoint, self.trainer.adapter, adapter_metadata(self.plan))
+        self.saved = self.step
+        prune(self.plan.run, self.plan.request.run.keep_last)
+        return CheckpointSaved(step=self.step, epoch=self.epoch, path=folder)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint; the learning rate follows from the step and is not part of it.
+
+        Raises:
+            AdapterError: the adapter's weights do not fit.
+        """
+        self.trainer.adapter.load_state_dict(checkpoint.adapter)
+        self.trainer.optimizer.load_state_dict(checkpoint.optimizer)
+        self.trainer.schedule.load_state_dict(checkpoint.state["controllers"])
+        if checkpoint.state["scaler"] is not None and self.trainer.accelerator.scaler is not None:
+            self.trainer.accelerator.scaler.load_state_dict(checkpoint.state["scaler"])
+        self.losses = LossTracker.from_state(checkpoint.state["losses"])
+        self.step = self.saved = checkpoint.step
+
+    def export(self) -> Path:
+        """Write the adapter as other programs load it."""
+        folder = self.plan.run / FINAL
+        with atomic_folder(folder) as new:
+            self.trainer.adapter.save(new, metadata=adapter_metadata(self.plan))
+        return folder
+
+
+def check_resume(plan: TrainPlan, checkpoint: Checkpoint, fingerprint: dict[str, Any]) -> Iterator[str]:
+    """Yield what a resumed run has to ignore.
+
+    Raises:
+        ResumeError: data, adapter or settings changed, and the settings do not say to ignore it.
+    """
+    changed = list(differences(checkpoint.state["fingerprint"], fingerprint))
+    if changed and plan.request.run.strict_resume:
+        listed = "\n".join(f"  {line}" for line in changed)
+        raise ResumeError(
+            f"'{plan.resume}' does not fit this run:\n{listed}\n"
+            "undo the changes, or go on all the same with --no-strict-resume"
+        )
+    yield from (f"resuming although {line}" for line in changed)
+    if checkpoint.step >= plan.total_steps:
+        yield f"the run already ended at step {checkpoint.step}; raise --epochs or --max-steps to train on"

@@ -1,0 +1,70 @@
+"""Means of the loss: since the last report, over the epoch, and smoothed over the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+SMOOTHING = 0.98
+
+
+@attrs.define
+class Mean:
+    """A running mean."""
+
+    total: float = 0.0
+    count: int = 0
+
+    def add(self, value: float) -> None:
+        """Take a value in."""
+        self.total += value
+        self.count += 1
+
+    def take(self) -> float:
+        """Return the mean (NaN of nothing) and begin anew."""
+        mean = self.total / self.count if self.count else float("nan")
+        self.total, self.count = 0.0, 0
+        return mean
+
+
+@attrs.define
+class LossTracker:
+    """What is known of a run's loss; part of every checkpoint.
+
+    Attributes:
+        report: mean since the last report.
+        epoch: mean over the epoch.
+        bad_steps: steps in a row whose gradients were not finite.
+    """
+
+    report: Mean = attrs.field(factory=Mean)
+    epoch: Mean = attrs.field(factory=Mean)
+    bad_steps: int = 0
+    _smoothed: float = 0.0
+    _count: int = 0
+
+    def add(self, loss: float) -> None:
+        """Take in the loss of a step that counted."""
+        self.report.add(loss)
+        self.epoch.add(loss)
+        self.bad_steps = 0
+        self._smoothed = SMOOTHING * self._smoothed + (1 - SMOOTHING) * loss
+        self._count += 1
+
+    @property
+    def smoothed(self) -> float:
+        """Exponential mean, corrected for its start at zero (NaN before the first step)."""
+        return self._smoothed / (1 - SMOOTHING**self._count) if self._count else float("nan")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        return attrs.asdict(self)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> LossTracker:
+        """Return the tracker that `state_dict` described."""
+        return cls(
+            Mean(**state["report"]), Mean(**state["epoch"]), state["bad_steps"], state["_smoothed"], state["_count"]
+        )

@@ -1,0 +1,47 @@
+"""The core's own plugin: what it offers and how little it imports."""
+
+import pytest
+from sidestep_core.builtins import plugin
+from sidestep_core.plugins import Plugins
+from sidestep_core.testing.contracts import PluginContract
+
+
+class TestCorePlugin(PluginContract):
+    plugin = "sidestep_core.builtins.plugin"
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("timestep-sampler", ["continuous", "discrete"]),
+        ("lr-controller", ["constant", "cosine"]),
+        ("optimizer", ["adamw"]),
+        ("observer", ["progress"]),
+    ],
+)
+def test_the_core_offers(kind, names):
+    registry = Plugins(entry_points=False, extra={"core": plugin}).registries[kind]
+    assert sorted(registry) == names
+
+
+@pytest.mark.parametrize(
+    ("service", "variable"),
+    [
+        ("gemini", "GEMINI_API_KEY"),
+        ("openai", "OPENAI_API_KEY"),
+        ("genius", "GENIUS_API_TOKEN"),
+        ("huggingface", "HF_TOKEN"),
+    ],
+)
+def test_a_secret_comes_from_the_variable_of_its_service(monkeypatch, service, variable):
+    monkeypatch.setenv(variable, "s3cret")
+    assert plugin.sidestep_secret(service) == "s3cret"
+
+
+def test_a_service_without_a_variable_has_no_secret():
+    assert plugin.sidestep_secret("unheard-of") is None
+
+
+def test_an_empty_variable_is_no_secret(monkeypatch):
+    monkeypatch.setenv("GEMINI_API_KEY", "")
+    assert plugin.sidestep_secret("gemini") is None

@@ -1,0 +1,73 @@
+"""Devices and precisions on a machine that has at least a CPU."""
+
+import pytest
+import torch
+from sidestep_core.device import (
+    available_devices,
+    free_memory,
+    main_memory,
+    make_accelerator,
+    resolve_device,
+    resolve_precision,
+    used_memory,
+)
+from sidestep_core.errors import ConfigError
+
+
+def test_the_cpu_is_always_there_and_last():
+    assert available_devices()[-1] == "cpu"
+
+
+def test_auto_takes_the_preferred_device():
+    assert resolve_device("auto") == available_devices()[0]
+
+
+def test_the_cpu_can_be_asked_for():
+    assert resolve_device("cpu") == "cpu"
+
+
+def test_a_device_that_is_not_there_is_refused_with_those_that_are():
+    with pytest.raises(ConfigError, match=r"no device 'cuda:99'; there is .*cpu"):
+        resolve_device("cuda:99")
+
+
+def test_auto_precision_on_the_cpu_is_fp32():
+    assert resolve_precision("auto", "cpu") == "fp32"
+
+
+@pytest.mark.parametrize("name", ["bf16", "fp32"])
+def test_the_cpu_computes_in(name):
+    assert resolve_precision(name, "cpu") == name
+
+
+def test_fp16_on_the_cpu_is_refused():
+    with pytest.raises(ConfigError, match="no fp16 training on cpu; use --precision bf16 or fp32"):
+        resolve_precision("fp16", "cpu")
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(ConfigError, match="no precision 'fp8'"):
+        resolve_precision("fp8", "cpu")
+
+
+def test_memory_of_the_cpu_is_main_memory():
+    assert 0 < free_memory("cpu") <= main_memory()
+
+
+def test_used_memory_counts_this_process():
+    assert used_memory("cpu") > 10 * 2**20
+
+
+def test_two_runs_in_one_process_may_differ_in_precision():
+    assert make_accelerator("cpu", "fp32").mixed_precision == "no"
+    assert make_accelerator("cpu", "bf16").mixed_precision == "bf16"
+
+
+def test_the_accelerator_is_on_the_device():
+    assert make_accelerator("cpu", "fp32").device == torch.device("cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_auto_precision_on_a_gpu_is_half():
+    assert resolve_precision("auto", resolve_device("auto")) in ("bf16", "fp16")

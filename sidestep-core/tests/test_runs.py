@@ -1,0 +1,135 @@
+"""Run folders: progress, records, checkpoints, listings."""
+
+import json
+
+import pytest
+from sidestep_core.errors import SidestepError
+from sidestep_core.runs import checkpoints, find_runs, read_progress, read_record, read_run, set_status, write_record
+
+
+def write_lines(path, *lines):
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def make_run(folder, **changes):
+    record = {"name": folder.name, "status": "unfinished", "created": 5.0, "adapter_type": "lora", "variant": "base"}
+    write_record(folder, {**record, "total_steps": 20, "epochs": 2, **changes})
+    return folder
+
+
+def step(number, loss=1.0, **more):
+    return {"kind": "step", "step": number, "epoch": 1, "loss": loss, **more}
+
+
+def epoch(number, at, loss):
+    return {"kind": "epoch", "step": at, "epoch": number, "loss": loss}
+
+
+def test_no_progress_file_is_no_progress(tmp_path):
+    assert read_progress(tmp_path / "progress.jsonl") == []
+
+
+def test_a_line_cut_off_by_a_crash_is_left_out(tmp_path):
+    path = tmp_path / "progress.jsonl"
+    path.write_text(json.dumps(step(1)) + '\n{"kind": "st')
+    assert [line["step"] for line in read_progress(path)] == [1]
+
+
+def test_steps_that_a_resume_overtook_are_left_out(tmp_path):
+    path = tmp_path / "progress.jsonl"
+    write_lines(path, step(1), step(2, 9.0), step(3, 9.0), {"kind": "start", "step": 1}, step(2, 0.5))
+    assert [line.get("loss") for line in read_progress(path)] == [1.0, None, 0.5]
+
+
+def test_a_folder_without_a_record_is_no_run(tmp_path):
+    assert read_run(tmp_path) is None
+
+
+def test_a_run_tells_where_it_stands(tmp_path):
+    folder = make_run(tmp_path / "one")
+    write_lines(folder / "progress.jsonl", step(9, 0.7), epoch(1, 10, 0.8), step(15, 0.6))
+    run = read_run(folder)
+    assert (run.name, run.step, run.total_steps, run.loss, run.best_loss) == ("one", 15, 20, 0.6, 0.8)
+
+
+def test_the_best_loss_is_that_of_the_best_epoch(tmp_path):
+    folder = make_run(tmp_path / "one")
+    write_lines(folder / "progress.jsonl", step(1, 0.1), epoch(1, 10, 0.8), epoch(2, 20, 0.7), epoch(3, 30, None))
+    assert read_run(folder).best_loss == 0.7
+
+
+def test_before_the_first_epoch_the_best_loss_is_that_of_a_step(tmp_path):
+    folder = make_run(tmp_path / "one")
+    write_lines(folder / "progress.jsonl", step(1, 0.9), step(2, 0.7))
+    assert read_run(folder).best_loss == 0.7
+
+
+def test_a_run_that_never_reported_has_no_loss(tmp_path):
+    run = read_run(make_run(tmp_path / "one"))
+    assert (run.loss, run.best_loss, run.step, run.adapter) == (None, None, 0, None)
+
+
+def test_a_finished_run_has_its_adapter(tmp_path):
+    folder = make_run(tmp_path / "one")
+    (folder / "final").mkdir()
+    assert read_run(folder).adapter == folder / "final"
+
+
+def test_the_status_can_be_changed_alone(tmp_path):
+    folder = make_run(tmp_path / "one")
+    set_status(folder, "failed", "no memory")
+    run = read_run(folder)
+    assert (run.status, run.error, run.variant) == ("failed", "no memory", "base")
+
+
+def test_runs_are_found_below_roots_newest_first(tmp_path):
+    make_run(tmp_path / "old", created=1.0)
+    make_run(tmp_path / "group" / "new", created=2.0)
+    assert [run.name for run in find_runs([tmp_path])] == ["new", "old"]
+
+
+def test_a_root_may_be_a_run(tmp_path):
+    folder = make_run(tmp_path / "one")
+    assert [run.path for run in find_runs([folder])] == [folder]
+
+
+def test_a_run_below_two_roots_is_listed_once(tmp_path):
+    folder = make_run(tmp_path / "one")
+    assert len(find_runs([tmp_path, folder])) == 1
+
+
+def test_runs_are_not_looked_for_at_any_depth(tmp_path):
+    make_run(tmp_path / "a" / "b" / "c")
+    assert find_runs([tmp_path], depth=2) == []
+
+
+def test_a_damaged_run_hides_no_others(tmp_path):
+    make_run(tmp_path / "good")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "run.json").write_text("{")
+    assert [run.name for run in find_runs([tmp_path])] == ["good"]
+
+
+@pytest.mark.parametrize("content", ["{", "[]"])
+def test_a_damaged_record_is_named(tmp_path, content):
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(SidestepError, match=r"run\.json' is damaged"):
+        read_record(tmp_path)
+
+
+def test_checkpoints_are_listed_by_step(tmp_path):
+    for name in ("step_100", "step_20"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+        (tmp_path / "checkpoints" / name / "state.json").write_text("{}")
+    assert [number for number, _ in checkpoints(tmp_path)] == [20, 100]
+
+
+def test_a_checkpoint_without_its_state_does_not_count(tmp_path):
+    (tmp_path / "checkpoints" / "step_3").mkdir(parents=True)
+    assert checkpoints(tmp_path) == []
+
+
+def test_other_folders_are_no_checkpoints(tmp_path):
+    (tmp_path / "checkpoints" / "step_3.old").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "step_3.old" / "state.json").write_text("{}")
+    assert checkpoints(tmp_path) == []
