@@ -18,7 +18,11 @@ GOOD = """
 
     @hookimpl
     def sidestep_exporters():
-        return [ExporterType(name={name!r}, summary="Made up", target="{module}:Nothing")]
+        return [ExporterType(name={name!r}, summary="Made up", target="{module}:Wave")]
+
+    class Wave:
+        def __init__(self, config, context):
+            pass
 """
 
 

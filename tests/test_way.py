@@ -27,7 +27,6 @@ def place(tmp_path_factory, tiny_checkpoint):
 
 def sidestep(place: Path, line: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "SIDESTEP_CONFIG_DIR": str(place / "config"), "COLUMNS": "100"}
-    environment["SIDESTEP_DATA_DIR"] = str(place / "data")
     command = [sys.executable, "-m", "sidestep_cli", *shlex.split(line)]
     return subprocess.run(command, capture_output=True, text=True, cwd=place, env=environment)
 

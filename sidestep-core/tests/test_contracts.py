@@ -6,14 +6,13 @@ import types
 import attrs
 import pytest
 import torch
-from sidestep_core import config, hookimpl, option
+from sidestep_core import config, option
 from sidestep_core.adapter_files import LowRank, low_rank_modules, read_adapter
 from sidestep_core.adapter_writing import peft_files
 from sidestep_core.errors import AdapterError, ExportError
 from sidestep_core.files import write_atomic
 from sidestep_core.interfaces import ExportReport
 from sidestep_core.model.names import module_path
-from sidestep_core.plugins import Plugins
 from sidestep_core.specs import AdapterType, ExporterType, LRControllerType, TimestepSamplerType
 from sidestep_core.testing.adapters import Bench
 from sidestep_core.testing.contracts import (
@@ -264,57 +263,14 @@ class TestAController(LRControllerContract):
 # Plugins
 
 
-class Good:
-    sidestep_api = 1
-
-    @hookimpl
-    def sidestep_adapters(self):
-        return [PLAIN]
-
-
-class Misspelt(Good):
-    @hookimpl
-    def sidestep_adaptors(self):
-        return []
-
-
-class Lost:
-    sidestep_api = 1
-
-    @hookimpl
-    def sidestep_adapters(self):
-        return [AdapterType(name="lost", summary="Not there", target="sidestep_core.nowhere:Nothing")]
-
-
-def record(plugin):
-    return Plugins(entry_points=False, extra={"it": plugin}).records[0]
-
-
 class TestThisPackagesOwnPlugin(PluginContract):
     plugin = "sidestep_core.builtins.plugin"
 
 
-def test_a_good_plugin_passes():
-    contract = PluginContract()
-    contract.test_it_loads_without_problems(record(Good()))
-    contract.test_every_component_can_be_imported(record(Good()))
-    contract.test_every_config_has_defaults_that_survive_a_round_trip(record(Good()))
-
-
-def test_a_misspelt_hook_is_caught():
-    with pytest.raises(AssertionError):
-        PluginContract().test_it_loads_without_problems(record(Misspelt()))
-
-
-def test_a_component_that_is_not_where_it_is_said_to_be_is_caught():
-    with pytest.raises(Exception, match=r"sidestep_core\.nowhere"):
-        PluginContract().test_every_component_can_be_imported(record(Lost()))
-
-
-def test_a_plugin_that_imports_a_heavy_library_is_caught(tmp_path, monkeypatch):
+def test_a_plugin_with_a_fault_is_caught(tmp_path, monkeypatch):
     (tmp_path / "heavy_plugin.py").write_text("import numpy\nsidestep_api = 1\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
     contract = PluginContract()
     contract.plugin = "heavy_plugin"
-    with pytest.raises(AssertionError):
-        contract.test_importing_the_plugin_imports_nothing_heavy()
+    with pytest.raises(AssertionError, match="numpy"):
+        contract.test_it_has_no_faults()

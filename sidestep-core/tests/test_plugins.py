@@ -149,6 +149,16 @@ def test_a_misspelt_hook_is_reported_and_harmless():
     assert (record.status, record.problems) == ("ok", ["unknown hook sidestep_adaptors: not called"])
 
 
+def test_a_hook_without_its_mark_is_reported():
+    class Forgot:
+        sidestep_api = 1
+
+        def sidestep_adapters(self):
+            return [adapter()]
+
+    assert only_record(forgot=Forgot()).problems == ["sidestep_adapters is not marked with @hookimpl: not called"]
+
+
 def test_a_hook_with_wrong_arguments_breaks_the_plugin():
     class Greedy:
         sidestep_api = 1

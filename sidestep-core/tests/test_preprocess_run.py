@@ -16,7 +16,7 @@ import soundfile
 import torch
 from sidestep_core.configs import PreprocessConfig
 from sidestep_core.errors import CheckpointError, ConfigError, DatasetError
-from sidestep_core.events import Event, Notice, PreprocessFinished, SongFinished, StageStarted
+from sidestep_core.events import Event, PreprocessFinished, SongFinished, StageStarted
 from sidestep_core.model.layout import ModelFolder, resolve_model
 from sidestep_core.preprocess.run import preprocess
 from sidestep_core.store.index import INDEX, open_store

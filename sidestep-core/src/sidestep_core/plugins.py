@@ -162,8 +162,7 @@ class Plugins:
                 self.manager.unregister(name=name)
             record.fail("broken", _one_line(error), error)
             return
-        if unknown := [hook for hook in _hooks_of(plugin) if not hasattr(hookspecs, hook)]:
-            record.problems.append(f"unknown hook {', '.join(unknown)}: not called")
+        record.problems += _hook_problems(plugin)
 
     def _collect(self, record: PluginRecord) -> None:
         plugin = self.manager.get_plugin(record.name)
@@ -211,6 +210,13 @@ def _discover() -> Iterator[tuple[importlib.metadata.Distribution, importlib.met
     yield from sorted(found, key=lambda pair: (pair[0].name not in FIRST_PARTY, pair[0].name, pair[1].name))
 
 
-def _hooks_of(plugin: Any) -> list[str]:
-    marker = f"{hookspecs.PROJECT}_impl"
-    return [n for n in dir(plugin) if n.startswith(f"{hookspecs.PROJECT}_") and hasattr(getattr(plugin, n), marker)]
+def _hook_problems(plugin: Any) -> Iterator[str]:
+    for name in dir(plugin):
+        member = getattr(plugin, name)
+        if not name.startswith(f"{hookspecs.PROJECT}_") or not callable(member):
+            continue
+        marked = hasattr(member, f"{hookspecs.PROJECT}_impl")
+        if marked and not hasattr(hookspecs, name):
+            yield f"unknown hook {name}: not called"
+        elif not marked and hasattr(hookspecs, name):
+            yield f"{name} is not marked with @hookimpl: not called"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
-from sidestep_core.errors import LoadError, UnknownName
-from sidestep_core.plugins import PluginRecord, Plugins
+from sidestep_core.errors import UnknownName
+from sidestep_core.plugins import PluginRecord
 from sidestep_core.specs import Spec
 
 from sidestep_cli.output import json_option, plural, print_facts, print_json, print_table
@@ -70,27 +68,16 @@ def check(module: str) -> int:
 
     MODULE is what its entry point names, such as sidestep_band.plugin; the working folder is searched as well.
     """
+    from sidestep_core.plugin_check import faults, load_alone
+
     sys.path.insert(0, str(Path.cwd()))
-    try:
-        plugin = importlib.import_module(module)
-    except Exception as error:
-        raise LoadError(f"module {module!r} cannot be imported: {type(error).__name__}: {error}") from error
-    (record,) = Plugins(entry_points=False, extra={module: plugin}).records
-    problems = [*record.problems, *(fault for spec in record.specs for fault in _faults(spec))]
-    if not record.specs and not problems:
-        problems = ["it offers nothing: no hook returned a component"]
+    record = load_alone(module)
+    found = list(faults(module, record))
     _print_record(record)
-    for problem in problems[len(record.problems) :]:
-        click.echo(f"{_styled('broken')}  {problem}")
-    click.echo(f"{module}: {plural(len(problems), 'problem') if problems else 'everything in order'}")
-    return 1 if problems else 0
-
-
-def _faults(spec: Spec) -> Iterator[str]:
-    try:
-        spec.load()
-    except LoadError as error:
-        yield str(error)
+    for fault in found[len(record.problems) :]:
+        click.echo(f"{_styled('broken')}  {fault}")
+    click.echo(f"{module}: {plural(len(found), 'problem') if found else 'everything in order'}")
+    return 1 if found else 0
 
 
 def _offers(record: PluginRecord) -> dict[str, list[str]]:

@@ -14,6 +14,7 @@ from sidestep_cli.display import follow, train_screen
 from sidestep_cli.output import json_option
 from sidestep_cli.parts import Group, Resolved, Slot
 from sidestep_cli.plan_text import print_plan
+from sidestep_cli.retired import TRAINING, retired_options
 from sidestep_cli.session import Session, pass_session
 from sidestep_cli.signals import Stop, stop_on_signals
 from sidestep_cli.slots import SlotCommand
@@ -83,6 +84,7 @@ SLOTS = (
     help="Make the tensors first; the options of 'sidestep preprocess' are then there too.",
 )
 @click.option("--preprocess-only", is_flag=True, help="Make the tensors and stop.")
+@retired_options(TRAINING)
 @json_option
 @pass_session
 def train(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 
 from sidestep_core.builtins.configs import AdamWConfig, ContinuousConfig, CosineConfig
 from sidestep_core.hookspecs import hookimpl
@@ -69,6 +71,13 @@ def sidestep_observers() -> list[ObserverType]:
             target="sidestep_core.builtins.progress:ProgressFile",
         )
     ]
+
+
+@hookimpl
+def sidestep_presets() -> list[Traversable]:
+    """Return the presets for common cards and purposes."""
+    folder = files(__package__) / "presets"
+    return sorted((p for p in folder.iterdir() if p.name.endswith(".toml")), key=lambda p: p.name)
 
 
 @hookimpl(trylast=True)

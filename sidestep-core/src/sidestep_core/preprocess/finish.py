@@ -53,6 +53,7 @@ def make_store(job: Job, entries: Sequence[Entry], sources: Mapping[str, Source]
             latents_key=entry.latents_key,
             conditioning_key=entry.conditioning_key,
             prompt=entry.prompt,
+            tag=entry.song.custom_tag or entry.tag,
             cut_lyrics=entry.cut_lyrics,
             source=str(entry.song.path.absolute()),
         )

@@ -49,6 +49,7 @@ class StoredSong:
         latents_key: names the latents file; empty in a `.pt` set.
         conditioning_key: names the conditioning file; empty in a `.pt` set.
         prompt: text prompt of the conditioning.
+        tag: trigger tag in the prompt.
         cut_lyrics: tokens of the lyrics that did not fit.
         source: path of the audio file.
         file: name of the `.pt` file; empty otherwise.
@@ -62,6 +63,7 @@ class StoredSong:
     latents_key: str = attrs.field(default="", validator=_KEY)
     conditioning_key: str = attrs.field(default="", validator=_KEY)
     prompt: str = attrs.field(default="", validator=_TEXT)
+    tag: str = attrs.field(default="", validator=_TEXT)
     cut_lyrics: int = attrs.field(default=0, validator=_COUNT)
     source: str = attrs.field(default="", validator=_TEXT)
     file: str = attrs.field(default="", validator=_TEXT)

@@ -63,6 +63,7 @@ def adapter_metadata(plan: TrainPlan) -> dict[str, str]:
         "adapter_type": adapter.pop("type"),
         **{name: str(value) for name, value in adapter.items()},
         "conditioning": plan.store.conditioning,
+        "trigger_tag": ", ".join(sorted({song.tag for song in plan.store.songs if song.tag})),
         "run": plan.name,
     }
     return {name: value for name, value in metadata.items() if value}
