@@ -46,11 +46,8 @@ def test_every_command_shown_exists():
     from sidestep_cli.main import SECTIONS
 
     known = {name for section in SECTIONS.values() for name in section}
-    shown = {
-        word
-        for page in PAGES
-        for word in re.findall(r"(?:^|`)sidestep ([a-z][a-z-]*)(?=[ `\\n])", page.read_text("utf-8"), flags=re.MULTILINE)
-    }
+    command = re.compile(r"(?:^|`)sidestep ([a-z][a-z-]*)(?=[ `\n])", re.MULTILINE)
+    shown = {word for page in PAGES for word in command.findall(page.read_text("utf-8"))}
     assert shown - known == set()
 
 
