@@ -30,6 +30,7 @@ __all__ = [
     "ExporterContract",
 ]
 
+
 class PluginContract:
     """Any plugin: `plugin` is its module."""
 
