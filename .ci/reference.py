@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -117,9 +118,14 @@ def python_page() -> str:
         if name.startswith("_"):
             continue
         function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
-        shown = name if isinstance(member, property) else f"{name}{inspect.signature(function)}"
+        shown = name if isinstance(member, property) else f"{name}{_signature(function)}"
         parts.append(f"### {name}\n\n```python\n{shown}\n```\n\n```text\n{inspect.getdoc(function)}\n```\n")
     return "\n".join(parts)
+
+
+def _signature(function: Callable[..., object]) -> str:
+    """Return a signature in which a function that is a default goes by its name, not its address."""
+    return re.sub(r"<function (\w+) at 0x[0-9a-f]+>", r"\1", str(inspect.signature(function)))
 
 
 MAKERS: dict[str, Callable[[], str]] = {

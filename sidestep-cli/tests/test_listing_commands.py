@@ -151,7 +151,12 @@ def sidestep_exporters():
         ("fine_plugin", PLUGIN_SOURCE.format(target="json:dumps"), 0, "fine_plugin: everything in order"),
         ("lost_plugin", PLUGIN_SOURCE.format(target="json:no_such"), 1, "cannot be loaded from json:no_such"),
         ("old_plugin", "sidestep_api = 0", 1, "written for plugin API 0, this is 1"),
-        ("empty_plugin", "sidestep_api = 1", 1, "it offers nothing"),
+        (
+            "unmarked_plugin",
+            PLUGIN_SOURCE.format(target="json:dumps").replace("@hookimpl", ""),
+            1,
+            "sidestep_exporters is not marked with @hookimpl: not called",
+        ),
     ],
 )
 def test_plugins_check_tells_an_author_what_is_wrong(

@@ -39,44 +39,44 @@ def offering(target: str, more: str = "") -> str:
 
 
 def test_a_good_plugin_has_none(write):
-    assert found(write("good_plugin", offering("good_plugin:Thing"))) == []
+    assert found(write("checked_good", offering("checked_good:Thing"))) == []
 
 
 def test_a_heavy_import_is_named(write):
-    assert found(write("weighty_plugin", "import numpy\n")) == [
+    assert found(write("checked_weighty", "import numpy\n")) == [
         "importing it imports numpy: plugin modules must stay light"
     ]
 
 
 def test_a_target_that_is_not_there_is_named(write):
-    (fault,) = found(write("lost_plugin", offering("lost_plugin:Gone")))
-    assert "cannot be loaded from lost_plugin:Gone" in fault
+    (fault,) = found(write("checked_lost", offering("checked_lost:Gone")))
+    assert "cannot be loaded from checked_lost:Gone" in fault
 
 
 def test_a_target_that_cannot_be_called_is_named(write):
-    assert found(write("fixed_plugin", offering("fixed_plugin:sidestep_api"))) == [
-        "adapter 'thing': fixed_plugin:sidestep_api is not callable"
+    assert found(write("checked_fixed", offering("checked_fixed:sidestep_api"))) == [
+        "adapter 'thing': checked_fixed:sidestep_api is not callable"
     ]
 
 
 def test_a_target_whose_library_is_absent_is_no_fault(write):
-    assert found(write("absent_plugin", offering("no_such_library:Thing", ', needs=("no-such-library",)'))) == []
+    assert found(write("checked_absent", offering("no_such_library:Thing", ', needs=("no-such-library",)'))) == []
 
 
 def test_a_config_without_defaults_is_named(write):
     settings = '@config\nclass Settings:\n    """Needs one."""\n    size: int = option(help="Size.")\n\n\n'
-    (fault,) = found(write("needy_plugin", settings + offering("needy_plugin:Thing", ", config=Settings")))
+    (fault,) = found(write("checked_needy", settings + offering("checked_needy:Thing", ", config=Settings")))
     assert "its defaults cannot be used" in fault
 
 
 def test_a_forgotten_mark_is_named(write):
     body = "def sidestep_adapters():\n    return []\n"
-    assert found(write("forgetful_plugin", body)) == ["sidestep_adapters is not marked with @hookimpl: not called"]
+    assert found(write("checked_forgetful", body)) == ["sidestep_adapters is not marked with @hookimpl: not called"]
 
 
 def test_a_module_that_does_not_import_is_an_error(write):
     with pytest.raises(LoadError, match="cannot be imported: ZeroDivisionError"):
-        load_alone(write("failing_plugin", "1 / 0\n"))
+        load_alone(write("checked_failing", "1 / 0\n"))
 
 
 def test_imports_are_looked_at_in_a_process_of_their_own():
