@@ -125,7 +125,7 @@ def wheels() -> int:
         for record in records:
             print(f"{record['status']:<8}{record['name']:<12}{record['distribution']} {record['version']}")
         names = {record["distribution"] for record in records if record["status"] == "ok"}
-        return 0 if {wheel.name.split("-")[0].replace("_", "-") for wheel in found} - names == {"sidestep-cli"} else 1
+        return 0 if {wheel.name.split("-")[0].replace("_", "-") for wheel in found} == names else 1
 
 
 def docs(*rest: str) -> int:

@@ -83,7 +83,7 @@ def test_a_bad_plugin_is_listed_with_its_reason_and_takes_nothing_down(site, cod
     assert records["bad"]["status"] == status
     assert problem in records["bad"]["problems"][0]
     assert records["wave"]["status"] == "ok"
-    assert [records[name]["status"] for name in ("core", "adapters", "exporters", "captioners")] == ["ok"] * 4
+    assert [records[name]["status"] for name in ("core", "adapters", "exporters", "captioners", "cli")] == ["ok"] * 5
 
 
 def test_a_blocked_plugin_is_not_imported(site):

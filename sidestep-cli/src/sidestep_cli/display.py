@@ -11,6 +11,7 @@ import attrs
 import click
 from sidestep_core import events
 from sidestep_core.events import Event
+from sidestep_core.specs import BuildContext
 
 from sidestep_cli.output import amount, duration, json_line, plain_path, plural, print_table, size, warn
 from sidestep_cli.session import Session
@@ -128,6 +129,20 @@ class TrainLines(StillScreen):
             case _:
                 if line := note_line(event):
                     _say(line)
+
+
+class LinesObserver:
+    """The lines of a training run, for whoever starts it from Python."""
+
+    def __init__(self, config: None, context: BuildContext) -> None:
+        self._lines = TrainLines()
+
+    def observe(self, event: Event) -> None:
+        """Print what a log should have."""
+        self._lines.show(event)
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to take down."""
 
 
 def stage_title(stage: str) -> str:
