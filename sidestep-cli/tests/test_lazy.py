@@ -39,7 +39,7 @@ def sidestep(site: Path, tmp_path: Path) -> Sidestep:
     def call(*args: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "PYTHONPATH": str(site), "SIDESTEP_CONFIG_DIR": str(tmp_path), "COLUMNS": "80"}
         command = [sys.executable, "-c", "from sidestep_cli.main import main; main()", *args]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     return call
 
