@@ -1,196 +1,176 @@
-"""LoRA keeps the adapter contract, sits where it was told to and behaves under precision, dropout and checkpointing."""
+"""LoRA: shapes, scale, dropout, rsLoRA, LoRA+ and the start from a weight's own components."""
 
 import json
 
 import attrs
 import pytest
 import torch
-from sidestep_adapters.configs import LoraConfig
-from sidestep_adapters.lora import LoraAdapter
-from sidestep_core.configs import TargetsConfig
+from sidestep_adapters.configs import DoraConfig, LoraConfig
 from sidestep_core.errors import AdapterError
-from sidestep_core.model.dims import projection_shapes
-from sidestep_core.model.layout import resolve_model
 from sidestep_core.model.load import load_decoder
-from sidestep_core.specs import BuildContext
-from sidestep_core.targets import Target, choose_targets
-from sidestep_core.testing.contracts import AdapterContract
+from sidestep_core.model.names import module_path
+
+CONFIG = LoraConfig(rank=4, alpha=8, dropout=0.0)
+PISSA = attrs.evolve(CONFIG, init_weights="pissa")
 
 
-class TestLora(AdapterContract):
-    plugin, name = "sidestep_adapters.plugin", "lora"
-    config = LoraConfig(rank=4, alpha=12)
+def near(found, expected, relative=1e-5):
+    return (found - expected).abs().max() <= relative * expected.abs().max()
 
 
-@pytest.fixture
-def model(tiny_checkpoint):
-    return resolve_model(tiny_checkpoint, "base")
+# Shapes and scale
 
 
-@pytest.fixture
-def decoder(model):
-    return load_decoder(model)
-
-
-@pytest.fixture
-def targets(model):
-    return choose_targets(projection_shapes(model.dims), TargetsConfig())
-
-
-def attached(decoder, targets, *, seed=0, **settings):
-    adapter = LoraAdapter(LoraConfig(**{"rank": 4, "alpha": 8, **settings}), BuildContext(seed=seed))
-    adapter.attach(decoder, targets)
-    return adapter
-
-
-def inputs(decoder, length=40):
-    generator = torch.Generator().manual_seed(2)
-    noisy = torch.randn(2, length, 64, generator=generator).to(decoder.dtype)
-    rows = torch.randn(2, 6, decoder.dims.condition_size, generator=generator).to(decoder.dtype)
-    return noisy, torch.tensor([0.3, 0.8]), rows
-
-
-def stir(adapter):
-    """Give B values, so that the adapter does something."""
-    generator = torch.Generator().manual_seed(3)
-    for name, weight in adapter.state_dict().items():
-        if "lora_B" in name:
-            weight.copy_(0.1 * torch.randn(weight.shape, generator=generator))
-
-
-# Where it sits
-
-
-def test_names_are_the_original_ones_in_the_order_of_the_targets(decoder, targets):
-    names = [name for name, _ in attached(decoder, targets).parameters()]
+def test_names_are_the_original_ones_in_the_order_of_the_targets(attach, targets):
+    names = [name for name, _ in attach("lora", CONFIG, targets).parameters()]
     assert names == [f"{t.name}.lora_{part}.weight" for t in targets for part in "AB"]
 
 
-def test_shapes_follow_the_rank(decoder, targets):
-    parameters = dict(attached(decoder, targets, rank=5).parameters())
+def test_shapes_follow_the_rank(attach, targets):
+    parameters = dict(attach("lora", attrs.evolve(CONFIG, rank=5), targets).parameters())
     for target in targets:
         assert parameters[f"{target.name}.lora_A.weight"].shape == (5, target.in_features)
         assert parameters[f"{target.name}.lora_B.weight"].shape == (target.out_features, 5)
 
 
-def test_a_block_of_one_layer_alone_can_be_adapted(decoder, targets):
-    some = [target for target in targets if target.name.startswith("layers.1.cross_attn.")]
-    attached(decoder, some)
-    trainable = {name for name, p in decoder.named_parameters() if p.requires_grad}
-    assert len(trainable) == 2 * len(some)
-    assert all(name.startswith("transformer.layers.1.cross_attn.to_") for name in trainable)
-
-
-def test_modules_can_have_a_rank_and_alpha_of_their_own(decoder, targets, tmp_path):
-    own = [attrs.evolve(t, rank=2, alpha=3) if "down_proj" in t.name else t for t in targets]
-    adapter = attached(decoder, own)
+@pytest.mark.parametrize(("settings", "scale"), [({"alpha": 10}, 2.5), ({"alpha": 10, "use_rslora": True}, 5.0)])
+def test_alpha_over_the_rank_or_its_root_is_the_scale(attach, targets, stir, settings, scale):
+    adapter = attach("lora", attrs.evolve(CONFIG, **settings), targets)
     stir(adapter)
-    down = targets[-1].name
     state = adapter.state_dict()
+    for name, delta in adapter.deltas():
+        assert near(delta, scale * state[f"{name}.lora_B.weight"] @ state[f"{name}.lora_A.weight"])
+
+
+def test_modules_can_have_a_rank_and_alpha_of_their_own(attach, targets, stir, tmp_path):
+    own = [attrs.evolve(t, rank=2, alpha=3) if "down_proj" in t.name else t for t in targets]
+    adapter = attach("lora", CONFIG, own)
+    stir(adapter)
+    down, state = targets[-1].name, adapter.state_dict()
     product = state[f"{down}.lora_B.weight"] @ state[f"{down}.lora_A.weight"]
-    assert product.shape == dict(adapter.deltas())[down].shape
     assert torch.allclose(dict(adapter.deltas())[down], 1.5 * product)
     adapter.save(tmp_path, metadata={})
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     assert config["rank_pattern"] == {t.name: 2 for t in targets if "down_proj" in t.name}
 
 
-def test_a_projection_that_is_not_there_is_refused(decoder):
-    with pytest.raises(AdapterError, match=r"no projection 'layers.9.mlp.up_proj'"):
-        attached(decoder, [Target(name="layers.9.mlp.up_proj", out_features=1, in_features=1)])
+# Training
 
 
-def test_a_refused_decoder_is_left_alone(decoder):
-    before = [name for name, _ in decoder.named_modules()]
-    with pytest.raises(AdapterError):
-        attached(decoder, [Target(name="layers.0.mlp", out_features=1, in_features=1)])
-    assert [name for name, _ in decoder.named_modules()] == before
-
-
-def test_the_decoders_mode_is_kept(decoder, targets):
-    attached(decoder, targets)
-    assert not any(module.training for module in decoder.modules())
-
-
-# What it computes
-
-
-def test_another_seed_is_another_start(model, targets):
-    first, second = (attached(load_decoder(model), targets, seed=seed).state_dict() for seed in (0, 1))
-    name = f"{targets[0].name}.lora_A.weight"
-    assert not first[name].equal(second[name])
-
-
-def test_the_start_does_not_depend_on_the_decoders_dtype(model, targets):
-    dtypes = (torch.float32, torch.bfloat16)
-    first, second = (attached(load_decoder(model, dtype=dtype), targets).state_dict() for dtype in dtypes)
-    assert all(first[name].equal(second[name]) for name in first)
-
-
-def test_alpha_over_rank_is_the_scale(decoder, targets):
-    adapter = attached(decoder, targets, rank=4, alpha=10)
-    stir(adapter)
-    state = adapter.state_dict()
-    for name, delta in adapter.deltas():
-        assert torch.allclose(delta, 2.5 * state[f"{name}.lora_B.weight"] @ state[f"{name}.lora_A.weight"])
-
-
-def test_dropout_acts_in_training_only(decoder, targets):
-    stir(attached(decoder, targets, dropout=0.5))
+@pytest.mark.parametrize(("name", "config"), [("lora", CONFIG), ("lora", PISSA), ("dora", DoraConfig(rank=4))])
+def test_dropout_acts_in_training_only(decoder, attach, targets, stir, inputs, name, config):
+    stir(attach(name, attrs.evolve(config, dropout=0.5), targets))
     with torch.no_grad():
-        still = [decoder(*inputs(decoder)) for _ in range(2)]
+        still = [decoder(*inputs()) for _ in range(2)]
         decoder.train()
-        moving = [decoder(*inputs(decoder)) for _ in range(2)]
+        moving = [decoder(*inputs()) for _ in range(2)]
     assert still[0].equal(still[1])
     assert not moving[0].equal(moving[1])
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_recomputed_layers_give_the_same_gradients(model, targets, dtype):
-    gradients = []
-    for layers in (0, 4):
-        decoder = load_decoder(model, dtype=dtype)
-        adapter = attached(decoder, targets, dropout=0.0)
-        stir(adapter)
-        decoder.checkpointed_layers = layers
-        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-            output = decoder(*inputs(decoder))
-        output.float().square().mean().backward()
-        gradients.append([parameter.grad for _, parameter in adapter.parameters()])
-    assert all(plain.equal(again) for plain, again in zip(*gradients, strict=True))
+@pytest.mark.parametrize("config", [CONFIG, PISSA])
+def test_what_dropout_drops_is_the_update_alone(decoder, attach, targets, inputs, config):
+    with torch.no_grad():
+        before = decoder(*inputs())
+        attach("lora", attrs.evolve(config, dropout=0.5), targets)
+        assert near(decoder.train()(*inputs()), before)
 
 
-def test_a_bf16_decoder_works_without_autocast(model, targets):
-    decoder = load_decoder(model, dtype=torch.bfloat16)
-    stir(attached(decoder, targets))
-    assert decoder(*inputs(decoder)).dtype == torch.bfloat16
-
-
-def test_one_optimizer_group_holds_everything(decoder, targets):
-    adapter = attached(decoder, targets)
+@pytest.mark.parametrize(("name", "config"), [("lora", CONFIG), ("dora", DoraConfig())])
+def test_one_optimizer_group_holds_everything(attach, few, name, config):
+    adapter = attach(name, config, few)
     (group,) = adapter.groups(3e-4)
     assert group["lr"] == 3e-4
     assert [id(p) for p in group["params"]] == [id(p) for _, p in adapter.parameters()]
 
 
-# State and files
+@pytest.mark.parametrize(("name", "config"), [("lora", CONFIG), ("lora", PISSA), ("dora", DoraConfig())])
+def test_loraplus_gives_b_a_rate_of_its_own(attach, few, name, config):
+    adapter = attach(name, attrs.evolve(config, loraplus_lr_ratio=16.0), few)
+    rates = {id(p): group["lr"] for group in adapter.groups(1e-4) for p in group["params"]}
+    found = {key.removeprefix(few[0].name): rates[id(p)] for key, p in adapter.parameters() if few[0].name in key}
+    assert found.pop(".lora_B.weight") == pytest.approx(16e-4)
+    assert set(found.values()) == {1e-4}
+    assert len(rates) == len(adapter.parameters())
 
 
-def test_state_of_other_shapes_is_refused(model, targets):
-    first, second = (attached(load_decoder(model), targets, rank=rank) for rank in (4, 5))
-    with pytest.raises(AdapterError, match=r"is \(5, 64\) here and \(4, 64\) there"):
-        second.load_state_dict(first.state_dict())
+# PiSSA
 
 
-def test_state_is_the_weights_themselves(decoder, targets):
-    adapter = attached(decoder, targets)
-    stir(adapter)
+def test_pissa_leaves_the_frozen_weights_alone(model, decoder, attach, targets):
+    attach("lora", PISSA, targets)
+    original = load_decoder(model)
+    for target in targets:
+        path = f"transformer.{module_path(target.name)}"
+        assert decoder.get_submodule(path).weight.equal(original.get_submodule(path).weight)
+
+
+def test_pissa_starts_at_the_largest_components(attach, few, plain):
+    adapter = attach("lora", PISSA, few)
     state = adapter.state_dict()
-    assert list(state) == [name for name, _ in adapter.parameters()]
-    assert all(state[name].data_ptr() == parameter.data_ptr() for name, parameter in adapter.parameters())
+    for target in few:
+        weight = plain.weights[target.name]
+        start = 2 * state[f"{target.name}.lora_B.weight"] @ state[f"{target.name}.lora_A.weight"]
+        best = torch.linalg.svdvals(weight)[4:].norm()
+        assert (weight - start).norm() < 1.01 * best
 
 
-def test_saving_into_a_folder_leaves_its_other_files(decoder, targets, tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
-    written = attached(decoder, targets).save(tmp_path, metadata={})
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*(p.name for p in written), "notes.txt"])
+def test_pissa_splits_the_components_evenly(attach, few):
+    state = attach("lora", PISSA, few).state_dict()
+    for target in few:
+        lengths = (state[f"{target.name}.lora_A.weight"].norm(dim=1), state[f"{target.name}.lora_B.weight"].norm(dim=0))
+        assert torch.allclose(*lengths, rtol=1e-4)
+
+
+def test_pissa_files_are_relative_to_the_original_weight(attach, few, stir, plain, tmp_path):
+    adapter = attach("lora", PISSA, few)
+    start = {key: weight.clone() for key, weight in adapter.state_dict().items()}
+    stir(adapter)
+    adapter.save(tmp_path, metadata={})
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["r"] == 8
+    now, read = adapter.state_dict(), plain.deltas(tmp_path)
+    for target in few:
+        product, before = (
+            2 * state[f"{target.name}.lora_B.weight"] @ state[f"{target.name}.lora_A.weight"] for state in (now, start)
+        )
+        assert near(read[target.name], product - before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_fresh_pissa_adapter_changes_nothing_in_any_dtype(model, attach, targets, inputs, dtype):
+    decoder = load_decoder(model, dtype=dtype)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        before = decoder(*inputs(decoder))
+        attach("lora", PISSA, targets, decoder=decoder)
+        assert near(decoder(*inputs(decoder)), before, 1e-5 if dtype == torch.float32 else 1e-2)
+
+
+def test_a_rank_above_that_of_the_weight_still_trains_every_parameter(decoder, attach, few, inputs):
+    adapter = attach("lora", attrs.evolve(PISSA, rank=200), few)
+    optimizer = torch.optim.Adam(adapter.groups(1e-2))
+    start = {key: weight.clone() for key, weight in adapter.parameters()}
+    for _ in range(2):
+        decoder(*inputs()).square().mean().backward()
+        optimizer.step()
+    assert not any(weight.equal(start[key]) for key, weight in adapter.parameters())
+
+
+def test_pissa_state_carries_its_start(model, attach, few, stir):
+    adapter = attach("lora", PISSA, few, seed=1)
+    stir(adapter)
+    other = attach("lora", PISSA, few, seed=2, decoder=load_decoder(model))
+    other.load_state_dict(adapter.state_dict())
+    theirs = dict(other.deltas())
+    assert all(delta.equal(theirs[name]) for name, delta in adapter.deltas())
+
+
+def test_pissa_state_does_not_fit_a_plain_adapter(model, attach, few):
+    plain = attach("lora", CONFIG, few)
+    with pytest.raises(AdapterError, match=r"lora_A.start' .* on one side only|lora_A.start'"):
+        plain.load_state_dict(attach("lora", PISSA, few, decoder=load_decoder(model)).state_dict())
+
+
+def test_another_seed_is_another_start(model, attach, targets):
+    states = [attach("lora", CONFIG, targets, seed=s, decoder=load_decoder(model)).state_dict() for s in (0, 1)]
+    name = f"{targets[0].name}.lora_A.weight"
+    assert not states[0][name].equal(states[1][name])

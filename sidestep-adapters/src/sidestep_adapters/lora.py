@@ -2,129 +2,96 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import peft
 import torch
+import torch.nn.functional as F
 from sidestep_core.adapter_files import LowRank
 from sidestep_core.adapter_writing import peft_files
-from sidestep_core.errors import AdapterError
-from sidestep_core.files import write_atomic
-from sidestep_core.model.names import module_path
-from sidestep_core.specs import BuildContext
 from sidestep_core.targets import Target
 from torch import Tensor, nn
 
 from sidestep_adapters.configs import LoraConfig
-
-_NAME = "default"  # what peft calls the one adapter that it holds
-
-
-class LoraAdapter:
-    """A low-rank update, in float32 whatever the decoder's dtype."""
-
-    def __init__(self, config: LoraConfig, context: BuildContext) -> None:
-        self._config = config
-        self._seed = context.seed
-        self._layers: dict[str, Any] = {}  # original name -> peft's layer in the decoder
-
-    def attach(self, decoder: nn.Module, targets: Sequence[Target]) -> None:
-        """Put A and B beside exactly the targets, in place, and freeze everything else.
-
-        A is drawn from the seed of the run, B is zero: nothing changes until the first step.
-
-        Raises:
-            AdapterError: the decoder has no such projection.
-        """
-        transformer = decoder.get_submodule("transformer")
-        places = {target.name: module_path(target.name) for target in targets}
-        present = {name for name, module in transformer.named_modules() if isinstance(module, nn.Linear)}
-        if absent := [name for name, place in places.items() if place not in present]:
-            raise AdapterError(f"the decoder has no projection {absent[0]!r} to adapt")
-        decoder.requires_grad_(False)
-        # peft draws initial values from the global generator, which belongs to the training loop
-        with torch.random.fork_rng(devices=[]):
-            peft.inject_adapter_in_model(_peft_config(self._config, targets), transformer, _NAME)
-        transformer.train(transformer.training)  # the new dropouts follow the decoder's mode
-        self._layers = {name: transformer.get_submodule(place) for name, place in places.items()}
-        self._initialise()
-
-    def parameters(self) -> Sequence[tuple[str, nn.Parameter]]:
-        """Return A [rank, in] and B [out, rank] of every target, in the order of the targets."""
-        return [
-            (f"{name}.{part}.weight", getattr(layer, part)[_NAME].weight)
-            for name, layer in self._layers.items()
-            for part in ("lora_A", "lora_B")
-        ]
-
-    def groups(self, learning_rate: float) -> list[dict[str, Any]]:
-        """Return one optimizer group: A and B learn at the same rate."""
-        return [{"params": [parameter for _, parameter in self.parameters()], "lr": learning_rate}]
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return the weights as they are trained: float32, scale not folded in; they share memory with the adapter."""
-        return {name: parameter.detach() for name, parameter in self.parameters()}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Restore what `state_dict` gave.
-
-        Raises:
-            AdapterError: names or shapes are not those of this adapter.
-        """
-        own = self.state_dict()
-        if wrong := sorted(own.keys() ^ state.keys()):
-            raise AdapterError(f"adapter state does not fit: {', '.join(map(repr, wrong[:3]))} on one side only")
-        for name, weight in own.items():
-            if weight.shape != state[name].shape:
-                raise AdapterError(
-                    f"adapter state does not fit: {name!r} is {tuple(weight.shape)} here "
-                    f"and {tuple(state[name].shape)} there"
-                )
-            weight.copy_(state[name])
-
-    def save(self, folder: Path, *, metadata: Mapping[str, str]) -> list[Path]:
-        """Write a PEFT folder in the original names, scale folded into B; make the folder if need be."""
-        folder.mkdir(parents=True, exist_ok=True)
-        files = peft_files(list(self._modules()), metadata)
-        for name, content in files.items():
-            write_atomic(folder / name, content)
-        return [folder / name for name in files]
-
-    def deltas(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield `(module name, [out, in] float32 weight difference)` of every target."""
-        return ((module.name, module.delta()) for module in self._modules())
-
-    def _modules(self) -> Iterator[LowRank]:
-        for name, layer in self._layers.items():
-            yield LowRank(
-                name=name,
-                down=layer.lora_A[_NAME].weight.detach(),
-                up=layer.lora_B[_NAME].weight.detach(),
-                scale=layer.scaling[_NAME],
-            )
-
-    def _initialise(self) -> None:
-        generator = torch.Generator().manual_seed(self._seed)
-        for layer in self._layers.values():
-            for factors in (layer.lora_A, layer.lora_B):
-                factors.float()  # peft made them in the decoder's dtype
-            weight = layer.lora_A[_NAME].weight
-            start = torch.empty(weight.shape)  # drawn on the CPU, so that every device starts alike
-            nn.init.kaiming_uniform_(start, a=math.sqrt(5), generator=generator)
-            weight.data.copy_(start)
+from sidestep_adapters.low_rank import random_down
+from sidestep_adapters.peft_layers import NAME, peft_layer
+from sidestep_adapters.pissa import principal_factors
+from sidestep_adapters.projections import ProjectionAdapter
+from sidestep_adapters.sizes import rank_and_alpha
 
 
-def _peft_config(config: LoraConfig, targets: Sequence[Target]) -> peft.LoraConfig:
-    """Name every target in full, so that a bare `q_proj` cannot match what was not chosen."""
-    places = {module_path(target.name): target for target in targets}
-    return peft.LoraConfig(
-        r=config.rank,
-        lora_alpha=config.alpha,
-        lora_dropout=config.dropout,
-        target_modules=list(places),
-        rank_pattern={place: target.rank for place, target in places.items() if target.rank is not None},
-        alpha_pattern={place: target.alpha for place, target in places.items() if target.alpha is not None},
+class LoraAdapter(ProjectionAdapter[LoraConfig]):
+    """LoRA, with rsLoRA, LoRA+ and PiSSA."""
+
+    def wrap(self, linear: nn.Linear, target: Target) -> nn.Module:
+        """Put A and B beside the projection: B is zero, or both hold its largest components (PiSSA)."""
+        rank, alpha = rank_and_alpha(self.config, target)
+        down, up = random_down(rank, linear.in_features), torch.zeros(linear.out_features, rank)
+        layer = peft_layer(
+            linear,
+            peft.LoraConfig,
+            r=rank,
+            lora_alpha=alpha,
+            lora_dropout=self.config.dropout,
+            use_rslora=self.config.use_rslora,
+            init_lora_weights=False,
+        )
+        if self.config.init_weights == "pissa":
+            down, up = principal_factors(linear.weight.float(), down, up, layer.scaling[NAME])
+            layer.lora_A[NAME] = Started(layer.lora_A[NAME].weight, down, dim=0)
+            layer.lora_B[NAME] = Started(layer.lora_B[NAME].weight, -up, dim=1)
+        layer.lora_A[NAME].weight.data.copy_(down)
+        layer.lora_B[NAME].weight.data.copy_(up)
+        return layer  # type: ignore[no-any-return]
+
+    def tensors(self, layer: Any) -> Mapping[str, Tensor]:
+        """Return A [rank, in] and B [out, rank], with PiSSA also what is taken off."""
+        halves = {"lora_A": layer.lora_A[NAME], "lora_B": layer.lora_B[NAME]}
+        return {
+            f"{half}.{name}": t for half, part in halves.items() for name, t in part.state_dict(keep_vars=True).items()
+        }
+
+    def rate(self, name: str) -> float:
+        """Return LoRA+'s ratio for B."""
+        return self.config.loraplus_lr_ratio if name == "lora_B.weight" else 1.0
+
+    def delta(self, layer: Any) -> Tensor:
+        """Return `scale * B @ A`, less its start with PiSSA."""
+        return _low_rank("", layer).delta()
+
+    def files(self, layers: Mapping[str, Any], metadata: Mapping[str, str]) -> Mapping[str, bytes]:
+        """Return a PEFT folder, scale folded into B."""
+        return peft_files([_low_rank(name, layer) for name, layer in layers.items()], metadata)
+
+
+class Started(nn.Module):
+    """One of two factors that do not start at zero, together with its start, so that the update does.
+
+    The frozen weight stays what it was: instead of taking `B0 @ A0` off it, as PiSSA is usually written, the update is
+    `[B, -B0] @ [A; A0]`. In bf16 the difference could not be kept, and files are relative to the original weight.
+    """
+
+    start: Tensor
+
+    def __init__(self, weight: nn.Parameter, start: Tensor, *, dim: int) -> None:
+        super().__init__()
+        self.weight = weight
+        self.register_buffer("start", start.clone())
+        self._dim = dim
+
+    def whole(self) -> Tensor:
+        """Return the factor with its start beside it, twice the rank."""
+        return torch.cat([self.weight, self.start], dim=self._dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Multiply by both."""
+        return F.linear(x, self.whole())
+
+
+def _low_rank(name: str, layer: Any) -> LowRank:
+    down, up = (
+        (factor.whole() if isinstance(factor, Started) else factor.weight).detach()
+        for factor in (layer.lora_A[NAME], layer.lora_B[NAME])
     )
+    return LowRank(name=name, down=down, up=up, scale=layer.scaling[NAME])

@@ -5,14 +5,15 @@ from __future__ import annotations
 from sidestep_core import hookimpl
 from sidestep_core.specs import AdapterType
 
-from sidestep_adapters.configs import LoraConfig, count_lora
+from sidestep_adapters.configs import DoraConfig, LohaConfig, LokrConfig, LoraConfig, OftConfig
+from sidestep_adapters.sizes import count_dora, count_loha, count_lokr, count_lora, count_oft
 
 sidestep_api = 1
 
 
 @hookimpl
 def sidestep_adapters() -> list[AdapterType]:
-    """Offer LoRA."""
+    """Offer LoRA and its relatives."""
     return [
         AdapterType(
             name="lora",
@@ -22,5 +23,41 @@ def sidestep_adapters() -> list[AdapterType]:
             needs=("peft",),
             format="peft",
             count=count_lora,
-        )
+        ),
+        AdapterType(
+            name="dora",
+            summary="Low-rank update with a trained magnitude for each output",
+            target="sidestep_adapters.dora:DoraAdapter",
+            config=DoraConfig,
+            needs=("peft",),
+            format="peft",
+            count=count_dora,
+        ),
+        AdapterType(
+            name="lokr",
+            summary="Kronecker product of two small matrices: fewest parameters",
+            target="sidestep_adapters.lokr:LokrAdapter",
+            config=LokrConfig,
+            needs=("lycoris-lora",),
+            format="lycoris",
+            count=count_lokr,
+        ),
+        AdapterType(
+            name="loha",
+            summary="Element-wise product of two low-rank updates: high rank from few parameters",
+            target="sidestep_adapters.loha:LohaAdapter",
+            config=LohaConfig,
+            needs=("lycoris-lora",),
+            format="lycoris",
+            count=count_loha,
+        ),
+        AdapterType(
+            name="oft",
+            summary="Rotation of each projection's inputs in blocks",
+            target="sidestep_adapters.oft:OftAdapter",
+            config=OftConfig,
+            needs=("peft",),
+            format="peft",
+            count=count_oft,
+        ),
     ]

@@ -166,6 +166,20 @@ class TargetsConfig:
         default=(), help="Projections of cross-attention, where they differ; only with --attention-type both."
     )
     target_mlp: bool = option(default=True, help="Adapt gate_proj, up_proj and down_proj of the MLP as well.")
+    include_modules: tuple[str, ...] = option(
+        default=(),
+        advanced=True,
+        help="Adapt only those of them whose full name matches a pattern, such as 'layers.1?.self_attn.*'.",
+    )
+    exclude_modules: tuple[str, ...] = option(
+        default=(), advanced=True, help="Leave out projections whose full name matches a pattern, such as 'layers.0.*'."
+    )
+    module_ranks: tuple[str, ...] = option(
+        default=(),
+        advanced=True,
+        help="Ranks for projections by full name, as PATTERN=RANK or PATTERN=RANK/ALPHA; the last pattern that matches "
+        "counts, and alpha keeps its ratio to the rank unless it is given.",
+    )
 
 
 @config

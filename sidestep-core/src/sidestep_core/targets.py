@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 
 import attrs
 
@@ -11,6 +13,8 @@ from sidestep_core.errors import AdapterError
 
 ATTENTION_BLOCKS = ("self_attn", "cross_attn")
 MLP_MODULES = ("gate_proj", "up_proj", "down_proj")
+MAX_RANK = 1024
+_RANK = re.compile(r"(?P<pattern>[^=]+)=(?P<rank>[0-9]{1,9})(/(?P<alpha>[0-9]{1,9}))?")
 
 
 @attrs.frozen(kw_only=True)
@@ -22,7 +26,7 @@ class Target:
         out_features: rows of its weight.
         in_features: columns of its weight.
         rank: this module's own rank, where it differs from the adapter's.
-        alpha: this module's own alpha, where it differs.
+        alpha: this module's own alpha, where it does not follow from its rank and the adapter's ratio of the two.
     """
 
     name: str
@@ -53,14 +57,14 @@ def target_suffixes(config: TargetsConfig) -> tuple[str, ...]:
 
 
 def choose_targets(projections: Mapping[str, tuple[int, int]], config: TargetsConfig) -> tuple[Target, ...]:
-    """Return the projections that the settings select, in the model's order.
+    """Return the projections that the settings select, in the model's order, with ranks of their own if they have.
 
     Args:
         projections: original name -> (out_features, in_features) of every projection an adapter may sit on.
         config: what to adapt.
 
     Raises:
-        AdapterError: a name matches no projection.
+        AdapterError: a name or pattern matches no projection, none is left, or a rank cannot be read.
     """
     suffixes = target_suffixes(config)
     chosen = tuple(
@@ -74,4 +78,46 @@ def choose_targets(projections: Mapping[str, tuple[int, int]], config: TargetsCo
         raise AdapterError(f"no projection named {', '.join(map(repr, unused))}; there is {', '.join(known)}")
     if not chosen:
         raise AdapterError("nothing to adapt: --target-modules is empty and --no-target-mlp leaves out the MLP")
-    return chosen
+    return _with_ranks(_filtered(chosen, config), config.module_ranks)
+
+
+def _filtered(targets: tuple[Target, ...], config: TargetsConfig) -> tuple[Target, ...]:
+    """Apply the include and exclude patterns."""
+    _check_patterns("--include-modules", config.include_modules, targets)
+    if config.include_modules:
+        targets = tuple(target for target in targets if _matches(target, config.include_modules))
+    _check_patterns("--exclude-modules", config.exclude_modules, targets)
+    left = tuple(target for target in targets if not _matches(target, config.exclude_modules))
+    if not left:
+        raise AdapterError(f"nothing to adapt: --exclude-modules leaves out all {len(targets)} chosen projections")
+    return left
+
+
+def _with_ranks(targets: tuple[Target, ...], entries: Iterable[str]) -> tuple[Target, ...]:
+    """Give targets the ranks and alphas that `PATTERN=RANK[/ALPHA]` entries name for them."""
+    for entry in entries:
+        read = _RANK.fullmatch(entry)
+        if read is None:
+            raise AdapterError(f"--module-ranks {entry!r} must read PATTERN=RANK or PATTERN=RANK/ALPHA")
+        rank, alpha = int(read["rank"]), None if read["alpha"] is None else int(read["alpha"])
+        if not 1 <= rank <= MAX_RANK or alpha == 0:
+            raise AdapterError(f"--module-ranks {entry!r}: a rank is 1 to {MAX_RANK}, an alpha at least 1")
+        _check_patterns("--module-ranks", [read["pattern"]], targets)
+        targets = tuple(
+            attrs.evolve(target, rank=rank, alpha=alpha) if _matches(target, [read["pattern"]]) else target
+            for target in targets
+        )
+    return targets
+
+
+def _matches(target: Target, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(target.name, pattern) for pattern in patterns)
+
+
+def _check_patterns(flag: str, patterns: Iterable[str], targets: tuple[Target, ...]) -> None:
+    for pattern in patterns:
+        if not any(_matches(target, [pattern]) for target in targets):
+            raise AdapterError(
+                f"{flag} {pattern!r} matches none of the {len(targets)} chosen projections; patterns are compared "
+                f"with full names such as {targets[0].name!r}"
+            )

@@ -1,0 +1,111 @@
+"""LoKR with LyCORIS's weights: the update is a Kronecker product, applied as two small products."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lycoris.modules.lokr import LokrModule
+from sidestep_core.targets import Target
+from torch import Tensor, nn
+
+from sidestep_adapters.configs import LokrConfig
+from sidestep_adapters.lycoris_files import lycoris_file, lycoris_name
+from sidestep_adapters.projections import Layer, ProjectionAdapter, compute_dtype
+from sidestep_adapters.sizes import lokr_shape, rank_and_alpha
+
+
+class LokrAdapter(ProjectionAdapter[LokrConfig]):
+    """LoKR."""
+
+    def wrap(self, linear: nn.Linear, target: Target) -> nn.Module:
+        """Put LyCORIS's factors beside the projection; the update starts at zero."""
+        config = self.config
+        rank, alpha = rank_and_alpha(config, target)
+        whole = lokr_shape(config, linear.out_features, linear.in_features, rank).whole
+        update = LokrModule(
+            lycoris_name(target.name),
+            linear,
+            lora_dim=rank,
+            alpha=alpha,
+            use_scalar=config.use_scalar,
+            decompose_both=config.decompose_both,
+            factor=config.factor,
+            weight_decompose=config.weight_decompose,
+            full_matrix=whole,
+            # with whole factors every reader takes the scale for 1, LyCORIS's trainer would not
+            rs_lora=config.rs_lora and not whole,
+            unbalanced_factorization=config.unbalanced_factorization,
+        )
+        return LokrLinear(linear, update)
+
+    def tensors(self, layer: Any) -> Mapping[str, Tensor]:
+        """Return LyCORIS's parameters."""
+        return dict(layer.update.named_parameters())
+
+    def delta(self, layer: Any) -> Tensor:
+        """Return the Kronecker product, and what rescaling the rows makes of it."""
+        update = layer.update
+        difference: Tensor = update.get_weight(update.shape) * update.scalar
+        if update.wd:
+            weight = layer.weight.float()
+            difference = update.apply_weight_decompose(weight + difference) - weight
+        return difference
+
+    def files(self, layers: Mapping[str, Any], metadata: Mapping[str, str]) -> Mapping[str, bytes]:
+        """Return LyCORIS's file."""
+        modules = {name: layer.update.custom_state_dict() for name, layer in layers.items()}
+        return lycoris_file("lokr", self.config, modules, metadata)
+
+
+class LokrLinear(Layer):
+    """`W x + scale * kron(first, second) x`, and with weight decomposition each output times a trained factor."""
+
+    squares: Tensor
+
+    def __init__(self, base_layer: nn.Linear, update: LokrModule) -> None:
+        super().__init__(base_layer)
+        self.update = update
+        if update.wd:
+            squares = base_layer.weight.float().square().sum(dim=1)
+            self.register_buffer("squares", squares, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the adapted projection of `x` [..., in]."""
+        base = self.product(x)
+        dtype = compute_dtype(x)
+        first, second = self._factors()
+        hidden = x.unflatten(-1, (first.shape[1], -1))  # [..., columns of first, columns of second]
+        for factor in second[::-1]:
+            hidden = F.linear(hidden, factor.to(dtype))
+        changed = base + (first.to(dtype) @ hidden).flatten(-2)
+        if not self.update.wd:
+            return self.biased(changed)
+        norms = self._norms()
+        factors = self.update.dora_scale[:, 0] / (norms + torch.finfo(norms.dtype).eps)
+        return self.biased((changed * factors).to(base.dtype))
+
+    def _norms(self) -> Tensor:
+        """Return the length [out] of each row of `W + kron(first, second)`, without making that matrix.
+
+        Unlike DoRA's, it has gradients: LyCORIS counts it as part of the function.
+        """
+        with torch.autocast(self.weight.device.type, enabled=False):
+            first, parts = self._factors()
+            second = parts[0] if len(parts) == 1 else parts[0] @ parts[1]
+            # row (i, k) of the product is first[i] x second[k], column (j, l) of it belongs to j of first
+            shape = (len(first), len(second), first.shape[1], second.shape[1])
+            inner = (self.weight.view(shape) @ second.to(self.weight.dtype)[:, :, None]).squeeze(-1).float()
+            cross = (inner * first[:, None]).sum(dim=-1)  # [i, k, j] -> [i, k]
+            own = first.square().sum(dim=1)[:, None] * second.square().sum(dim=1)
+            norms: Tensor = (self.squares + (2 * cross + own).flatten()).sqrt()
+            return norms
+
+    def _factors(self) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return the first factor with the scale in it, and the second as it is: whole, or two whose product it is."""
+        update = self.update
+        first: Tensor = update.lokr_w1 if update.use_w1 else update.lokr_w1_a @ update.lokr_w1_b
+        second = (update.lokr_w2,) if update.use_w2 else (update.lokr_w2_a, update.lokr_w2_b)
+        return first * (update.scale * update.scalar), second
