@@ -30,7 +30,7 @@ def make_plan(tensors: Path, tiny_checkpoint: Path, tmp_path: Path) -> MakePlan:
         return toolkit.plan(
             TrainRequest(
                 model=ModelConfig(checkpoint_dir=tiny_checkpoint, device="cpu"),
-                data=DataConfig(dataset_dir=tensors, **(data or {})),
+                data=DataConfig(dataset_dir=(tensors,), **(data or {})),
                 train=TrainConfig(**(train or {})),
                 run=RunConfig(output_dir=tmp_path / "run", run_name="mine"),
                 **{"adapter": lora, **fields},

@@ -69,7 +69,7 @@ def test_every_published_flag_of_train_is_understood(run_cli: RunCli) -> None:
     assert (targets["target_modules"], targets["target_mlp"]) == (["q_proj", "v_proj"], False)
     assert (targets["self_target_modules"], targets["cross_target_modules"]) == (["q_proj"], ["v_proj"])
     assert (run["run_name"], run["save_every"], run["strict_resume"]) == ("mine", 5, False)
-    assert (data["num_workers"], data["dataset_repeats"], data["max_latent_length"]) == (0, 2, 500)
+    assert (data["num_workers"], data["dataset_repeats"], data["max_latent_length"]) == (0, [2], 500)
 
 
 @pytest.mark.slow

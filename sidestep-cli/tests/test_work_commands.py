@@ -280,7 +280,7 @@ def adapter(tensors: Path, tiny_checkpoint: Path, tmp_path_factory: pytest.TempP
     toolkit = Toolkit(settings=Settings(folder / "settings.toml"))
     request = TrainRequest(
         model=ModelConfig(checkpoint_dir=tiny_checkpoint, device="cpu"),
-        data=DataConfig(dataset_dir=tensors),
+        data=DataConfig(dataset_dir=(tensors,)),
         train=TrainConfig(max_steps=1),
         run=RunConfig(output_dir=folder / "run"),
     )

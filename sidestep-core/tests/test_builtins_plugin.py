@@ -13,15 +13,26 @@ class TestCorePlugin(PluginContract):
 @pytest.mark.parametrize(
     ("kind", "names"),
     [
-        ("timestep-sampler", ["continuous", "discrete"]),
-        ("lr-controller", ["constant", "cosine"]),
-        ("optimizer", ["adamw"]),
+        ("timestep-sampler", ["adaptive", "continuous", "discrete"]),
+        (
+            "lr-controller",
+            ["constant", "constant_with_warmup", "cosine", "cosine_restarts", "cruise", "custom", "linear"],
+        ),
+        ("optimizer", ["adafactor", "adamw", "adamw8bit", "lion", "prodigy", "schedule_free"]),
         ("observer", ["progress"]),
     ],
 )
 def test_the_core_offers(kind, names):
     registry = Plugins(entry_points=False, extra={"core": plugin}).registries[kind]
     assert sorted(registry) == names
+
+
+@pytest.mark.parametrize(
+    ("name", "rate"), [("prodigy", 1.0), ("lion", 1e-4), ("adamw", None), ("adamw8bit", None), ("adafactor", None)]
+)
+def test_optimizers_with_a_usual_rate_of_their_own_say_so(name, rate):
+    specs = {spec.name: spec for spec in plugin.sidestep_optimizers()}
+    assert specs[name].default_learning_rate == rate
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from sidestep_core.specs import BuildContext
 STARTED = RunStarted(run=Path(), step=0, total_steps=20, epochs=2, steps_per_epoch=10, songs=5, trainable=99)
 
 
-def steps_done(loss=0.5, smoothed=0.6):
+def steps_done(loss=0.5, smoothed=0.6, **extra):
     return StepsDone(
         step=7,
         total_steps=20,
@@ -32,6 +32,7 @@ def steps_done(loss=0.5, smoothed=0.6):
         grad_norm=0.1,
         steps_per_second=2.0,
         memory=1024,
+        extra=extra,
     )
 
 
@@ -57,6 +58,15 @@ def test_a_step_has_what_side_step_readers_expect(written):
     line = written(STARTED, steps_done())[-1]
     wanted = {"kind": "step", "step": 7, "epoch": 1, "max_epochs": 2, "loss": 0.5, "lr": 1e-4, "steps_per_epoch": 10}
     assert wanted.items() <= line.items()
+
+
+def test_a_step_has_what_controllers_report(written):
+    line = written(steps_done(target_loss_scale=0.25, target_loss_ema=0.6))[0]
+    assert (line["target_loss_scale"], line["target_loss_ema"]) == (0.25, 0.6)
+
+
+def test_what_controllers_report_replaces_nothing(written):
+    assert written(steps_done(lr=9.0))[0]["lr"] == 1e-4
 
 
 def test_every_line_says_when(written):

@@ -9,9 +9,9 @@ from sidestep_core.configs import DataConfig, TrainConfig
 from sidestep_core.errors import AdapterError, ConfigError, DatasetError, ResumeError
 from sidestep_core.memory import estimate_memory
 from sidestep_core.model.layout import resolve_model
-from sidestep_core.plan import checkpointed_layers, crop_frames, memory_on, songs_of
+from sidestep_core.plan import checkpointed_layers, crop_frames, memory_on
 from sidestep_core.runs import write_record
-from sidestep_core.testing.tiny_run import tiny_plan, write_noise
+from sidestep_core.testing.tiny_run import tiny_components, tiny_plan, write_noise
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_steps_follow_from_songs_batches_and_accumulation(plan, train, steps_per
 
 
 def test_repeats_make_epochs_longer(plan):
-    made = plan(train={"accumulation": 1}, data={"dataset_repeats": 3})
+    made = plan(train={"accumulation": 1}, data={"dataset_repeats": (3,)})
     assert (made.visits, made.steps_per_epoch) == (15, 15)
 
 
@@ -89,7 +89,7 @@ def test_a_plan_needs_no_torch(tmp_path, tiny_checkpoint, store):
         " optimizer=part(OptimizerType), observers=())\n"
         f"request = TrainRequest(run=RunConfig(output_dir=Path({str(tmp_path / 'run')!r})))\n"
         f"model, store = resolve_model(Path({str(tiny_checkpoint)!r}), None), open_store(Path({str(store.path)!r}))\n"
-        "print(make_plan(request, parts, model, store).memory.total() > 0)\n"
+        "print(make_plan(request, parts, model, [store]).memory.total() > 0)\n"
         "print([name for name in ('torch', 'numpy', 'safetensors', 'diffusers') if name in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -157,6 +157,39 @@ def test_a_run_needs_a_folder(plan):
         plan(run={"output_dir": None})
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "given", "rate"),
+    [("adamw", None, 3e-4), ("prodigy", None, 1.0), ("prodigy", 0.5, 0.5), ("adamw", 1e-5, 1e-5)],
+)
+def test_the_rate_is_the_given_one_or_the_optimizer_s_own_or_the_usual_one(plan, optimizer, given, rate):
+    made = plan(components=tiny_components(optimizer=optimizer), train={"learning_rate": given})
+    assert made.learning_rate == rate
+
+
+def test_songs_of_several_folders_are_planned_together(plan, store, tmp_path, tiny_checkpoint):
+    other = write_noise(tmp_path / "other", resolve_model(tiny_checkpoint, "base"), frames=[120, 40], seed=1)
+    made = plan((store, other), data={"dataset_repeats": (1, 3)}, train={"accumulation": 1})
+    assert (len(made.songs), made.visits, made.steps_per_epoch) == (7, 11, 11)
+    assert made.songs[-1].name == "other/song 1.wav"
+
+
+def test_held_out_songs_are_not_visited(plan):
+    made = plan(data={"val_split": 0.4}, train={"accumulation": 1})
+    assert (len(made.songs), len(made.held_out), made.steps_per_epoch) == (3, 2, 3)
+    assert not {song.name for song in made.songs} & {song.name for song in made.held_out}
+
+
+def test_memory_is_that_of_the_songs_that_are_trained_on(plan):
+    made = plan(data={"val_split": 0.4})
+    assert made.memory.rest == plan(data={"max_latent_length": max(song.frames for song in made.songs)}).memory.rest
+
+
+def test_notices_name_the_folder_they_are_about(plan, store, tmp_path, tiny_checkpoint):
+    other = write_noise(tmp_path / "other", resolve_model(tiny_checkpoint, "base"), frames=[40], seed=1)
+    strange = [attrs.evolve(made, model="0" * 32) for made in (store, other)]
+    assert [str(made.path) in notice for made, notice in zip(strange, plan(strange).notices, strict=True)] == [True] * 2
+
+
 def test_nothing_to_train_on_is_refused(plan, store):
     silent = attrs.evolve(store, songs=tuple(attrs.evolve(song, repeat=0) for song in store.songs))
     with pytest.raises(DatasetError, match="holds no song to train on"):
@@ -166,7 +199,7 @@ def test_nothing_to_train_on_is_refused(plan, store):
 def test_a_song_with_repeat_zero_is_left_out_and_named(plan, store):
     songs = (attrs.evolve(store.songs[0], repeat=0), *store.songs[1:])
     made = plan(attrs.evolve(store, songs=songs))
-    assert len(songs_of(made.store)) == made.visits == 4
+    assert len(made.songs) == made.visits == 4
     assert "'song 0.wav'" in made.notices[0]
 
 
@@ -245,3 +278,8 @@ def test_a_resumed_run_keeps_its_name(plan, tmp_path):
 
 def test_a_run_without_a_name_is_called_after_time_and_adapter(plan):
     assert plan(run={"run_name": None}).name.endswith("_small")
+
+
+def test_a_window_of_timesteps_needs_room():
+    with pytest.raises(ValueError, match=r"timestep_min \(0\.8\) must be below timestep_max \(0\.5\)"):
+        TrainConfig(timestep_min=0.8, timestep_max=0.5)

@@ -10,6 +10,7 @@ from sidestep_core.store.tensors import Latents, load_conditioning, load_latents
 from sidestep_core.testing.tiny_run import write_noise
 from sidestep_core.training.batches import Batches, cut, load_batches, pad, stored_bytes
 from sidestep_core.training.order import BatchPlan, Crop, Order
+from sidestep_core.training.sets import songs_of
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def store(tmp_path, tiny_checkpoint):
 
 @pytest.fixture
 def batches(store):
-    return Batches(store, store.songs, torch.full((1, 64), 0.5), in_memory=True)
+    return Batches(songs_of([store], DataConfig()), torch.full((1, 64), 0.5), in_memory=True)
 
 
 def plan(*crops):
@@ -27,7 +28,7 @@ def plan(*crops):
 
 
 def order(store, **settings):
-    return Order(songs=store.songs, seed=1, batch_size=2, accumulation=1, **settings)
+    return Order(songs=songs_of([store], DataConfig()), seed=1, batch_size=2, accumulation=1, **settings)
 
 
 def test_equal_lengths_need_no_mask():
@@ -52,12 +53,12 @@ def test_the_condition_is_the_song_s(store, batches):
 
 
 def test_a_dropped_condition_is_the_one_empty_row(batches):
-    batch = batches[plan(Crop(1, 0, 20, 0, True))]
+    batch = batches[plan(Crop(1, 0, 20, 0, dropped=True))]
     assert batch.conditioning.tolist() == [[[0.5] * 64]]
 
 
 def test_a_dropped_condition_beside_another_is_masked_to_one_row(batches):
-    batch = batches[plan(Crop(0, 0, 20, 0, True), Crop(0, 0, 20, 0))]
+    batch = batches[plan(Crop(0, 0, 20, 0, dropped=True), Crop(0, 0, 20, 0))]
     assert batch.rows.sum(dim=1).tolist() == [1, 5]
 
 
@@ -82,7 +83,7 @@ def test_a_mean_is_never_drawn_from():
 
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_tensors_are_the_same_wherever_they_are_kept(store, in_memory):
-    batches = Batches(store, store.songs, torch.zeros(1, 64), in_memory=in_memory)
+    batches = Batches(songs_of([store], DataConfig()), torch.zeros(1, 64), in_memory=in_memory)
     batch = batches[plan(Crop(2, 3, 50, 0))]
     assert batch.latents[0].equal(load_latents(store, store.songs[2]).mean[3:53])
 
@@ -96,7 +97,7 @@ def test_a_tensor_that_is_not_finite_is_refused_by_name(store):
     file = store.latents_file(store.songs[1])
     safetensors.torch.save_file({"latents": torch.full((50, 64), torch.nan)}, file)
     with pytest.raises(StoreError, match=f"{file.name}' holds values that are not finite"):
-        Batches(store, store.songs, torch.zeros(1, 64), in_memory=True)
+        Batches(songs_of([store], DataConfig()), torch.zeros(1, 64), in_memory=True)
 
 
 def test_a_batch_goes_to_the_device_in_the_dtypes_of_its_use(batches):
@@ -114,7 +115,7 @@ def test_batches_come_in_the_order_of_the_plans(store, batches):
 def test_loader_processes_change_nothing(store, batches):
     plans = list(order(store, window=30).plans(0, 4))
     config = DataConfig(num_workers=2)
-    on_demand = Batches(store, store.songs, torch.zeros(1, 64), in_memory=False)
+    on_demand = Batches(songs_of([store], DataConfig()), torch.zeros(1, 64), in_memory=False)
     ahead = list(load_batches(on_demand, plans, config, workers=True, pin=False))
     here = list(load_batches(on_demand, plans, config, workers=False, pin=False))
     assert [batch.plan for batch in ahead] == plans
@@ -123,13 +124,13 @@ def test_loader_processes_change_nothing(store, batches):
 
 def test_what_a_set_takes_is_known_without_reading_it(store):
     size = sum(4 * (song.frames * 64 + song.rows * 64) for song in store.songs)
-    assert stored_bytes(store, store.songs, 64) == size
+    assert stored_bytes(songs_of([store], DataConfig()), 64) == size
 
 
 def test_a_loader_process_names_the_file_that_is_not_finite(store):
     file = store.latents_file(store.songs[1])
     safetensors.torch.save_file({"latents": torch.full((50, 64), torch.nan)}, file)
-    on_demand = Batches(store, store.songs, torch.zeros(1, 64), in_memory=False)
+    on_demand = Batches(songs_of([store], DataConfig()), torch.zeros(1, 64), in_memory=False)
     loaded = load_batches(on_demand, order(store).plans(0, 4), DataConfig(num_workers=1), workers=True, pin=False)
     with pytest.raises(StoreError) as error:
         list(loaded)

@@ -6,6 +6,7 @@ import attrs
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from sidestep_core.builtins.configs import CruiseConfig
 from sidestep_core.errors import CheckpointError, ConfigError, StoreError, TrainingDiverged
 from sidestep_core.events import (
     CheckpointSaved,
@@ -19,10 +20,15 @@ from sidestep_core.events import (
 from sidestep_core.model.layout import resolve_model
 from sidestep_core.requests import Chosen
 from sidestep_core.runs import checkpoints, read_run
-from sidestep_core.specs import TimestepSamplerType
-from sidestep_core.testing.tiny_run import tiny_plan, write_noise
+from sidestep_core.specs import OptimizerType, TimestepSamplerType
+from sidestep_core.testing.tiny_run import tiny_components, tiny_plan, write_noise
+from sidestep_core.training import loop
 from sidestep_core.training.loop import train
 from sidestep_core.training.seeds import seed_of
+from sidestep_core.training.step import backward
+
+# peak rates for this small adapter where the usual one would need more steps than a test has
+RATES = {"adafactor": 1e-2, "adamw8bit": 1e-2, "lion": 3e-3, "schedule_free": 3e-2}
 
 
 class Spoiled:
@@ -288,3 +294,103 @@ def test_batches_of_different_lengths_train(plan):
 def test_latents_with_deviation_train(plan, tmp_path, tiny_checkpoint):
     own = write_noise(tmp_path / "own", resolve_model(tiny_checkpoint, "base"), frames=[50, 60], latent="resample")
     assert list(train(plan(own, train={"epochs": 1})))[-1].reason == "complete"
+
+
+def trained_on(monkeypatch, made):
+    """Train and return the names of the songs that were read."""
+    seen = set()
+    monkeypatch.setattr(
+        loop,
+        "backward",
+        lambda trainer, batch: seen.update(c.song for c in batch.plan.crops) or backward(trainer, batch),
+    )
+    list(train(made))
+    return {made.songs[index].name for index in seen}
+
+
+def test_songs_that_are_held_out_are_never_trained_on_and_said_to_be(plan, monkeypatch):
+    made = plan(data={"val_split": 0.4})
+    notices = of(Notice, train(made))
+    assert [notice.message for notice in notices] == ["1 of 3 songs are held out; run.json names them"]
+    assert not notices[0].warning
+    held = {song.name for song in made.held_out}
+    again = attrs.evolve(made, run=made.run.with_name("again"))
+    assert trained_on(monkeypatch, again) == {"song 0.wav", "song 1.wav", "song 2.wav"} - held
+
+
+def test_several_folders_are_trained_on_together(plan, store, tmp_path, tiny_checkpoint, monkeypatch):
+    other = write_noise(tmp_path / "other", resolve_model(tiny_checkpoint, "base"), frames=[40], rows=[3], seed=1)
+    made = plan((store, other), data={"dataset_repeats": (1, 2), "dataset_weights": (1.0, 0.5)})
+    assert trained_on(monkeypatch, made) == {song.name for song in made.songs}
+    assert len(made.songs) == 4
+
+
+def test_what_controllers_report_is_in_the_events(plan):
+    components = tiny_components(controllers=("cosine", "cruise"), cruise=CruiseConfig(target_loss=1.0))
+    steps = of(StepsDone, train(plan(components=components)))
+    assert all(event.extra.keys() == {"target_loss_scale", "target_loss_ema"} for event in steps)
+    assert steps[0].extra["target_loss_ema"] == steps[0].loss
+
+
+def test_a_plain_run_has_nothing_more_to_tell(plan):
+    assert all(event.extra == {} for event in of(StepsDone, train(plan())))
+
+
+@pytest.mark.parametrize(
+    "tables", [{"train": {"loss_weighting": "min_snr"}}, {"data": {"dataset_weights": (0.5,)}}], ids=str
+)
+def test_a_weighted_loss_is_told_beside_the_loss(plan, tables):
+    steps = of(StepsDone, train(plan(**tables)))
+    assert all(0 < event.extra["weighted_loss"] != event.loss for event in steps)
+
+
+def test_the_loss_of_the_first_step_is_comparable_whatever_the_weights(plan, tmp_path, tiny_checkpoint, store):
+    weighted = tiny_plan(tiny_checkpoint, store, tmp_path / "weighted", train={"loss_weighting": "min_snr"})
+    assert of(StepsDone, train(weighted))[0].loss == of(StepsDone, train(plan()))[0].loss
+
+
+def test_the_share_of_padding_is_told_where_there_may_be_some(plan):
+    notices = of(Notice, train(plan(train={"batch_size": 3})))
+    assert [notice.message for notice in notices] == ["13.1% of the frames in a batch are padding"]
+
+
+def test_what_an_optimizer_has_to_say_is_told(plan):
+    class Talkative:
+        notices = ("I cannot do this here",)
+
+        def create(self, groups):
+            return torch.optim.SGD([dict(group) for group in groups])
+
+    @attrs.frozen(kw_only=True)
+    class Spec(OptimizerType):
+        def load(self):
+            return lambda config, context: Talkative()
+
+    made = plan(train={"epochs": 1})
+    chosen = Chosen(spec=Spec(name="talkative", summary="Talks", target="no:where"))
+    made = attrs.evolve(made, components=attrs.evolve(made.components, optimizer=chosen))
+    assert [(n.message, n.warning) for n in of(Notice, train(made))] == [("I cannot do this here", True)]
+
+
+def assert_loss_falls(plan, optimizer, epochs):
+    made = plan(
+        components=tiny_components(optimizer=optimizer, controllers=("constant",)),
+        train={
+            "epochs": epochs,
+            "accumulation": 3,
+            "conditioning_dropout": 0.0,
+            "learning_rate": RATES.get(optimizer),
+        },
+    )
+    losses = [event.loss for event in of(EpochDone, train(made))]
+    assert sum(losses[-5:]) / 5 < sum(losses[:5]) / 5 - 0.1
+
+
+@pytest.mark.parametrize("optimizer", ["adafactor", "adamw8bit", "lion", "schedule_free"])
+def test_every_optimizer_makes_the_loss_fall(plan, optimizer):
+    assert_loss_falls(plan, optimizer, 40)
+
+
+@pytest.mark.slow
+def test_prodigy_makes_the_loss_fall_once_it_has_found_its_rate(plan):
+    assert_loss_falls(plan, "prodigy", 150)

@@ -1,23 +1,26 @@
 """The order of the data: every song, evenly, in lengths that fit together, the same whenever it is asked for."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import attrs
 import pytest
-from sidestep_core.store.index import StoredSong
+from sidestep_core.store.index import StoredSong, TensorStore
 from sidestep_core.training.order import Order
+from sidestep_core.training.sets import TrainSong
 
 
-def songs(*frames, repeat=1):
-    return [
-        StoredSong(name=f"{index}.wav", frames=length, rows=5, seconds=length / 25, repeat=repeat)
-        for index, length in enumerate(frames)
+def songs(*frames, visits=1):
+    store = TensorStore(path=Path("tensors"))
+    stored = [
+        StoredSong(name=f"{i}.wav", frames=length, rows=5, seconds=length / 25) for i, length in enumerate(frames)
     ]
+    return [TrainSong(name=song.name, store=store, stored=song, visits=visits) for song in stored]
 
 
-def order(*frames, repeat=1, **settings):
+def order(*frames, visits=1, **settings):
     defaults = {"seed": 7, "batch_size": 1, "accumulation": 1}
-    return Order(songs=songs(*frames, repeat=repeat), **{**defaults, **settings})
+    return Order(songs=songs(*frames, visits=visits), **{**defaults, **settings})
 
 
 def visited(batches):
@@ -29,14 +32,16 @@ def test_an_epoch_visits_every_song_once(batch_size):
     assert visited(order(*range(50, 60), batch_size=batch_size).epoch(0)) == list(range(10))
 
 
-def test_repeats_multiply():
-    assert visited(order(50, 60, repeat=2, repeats=3).epoch(0)) == [0] * 6 + [1] * 6
+def test_a_song_is_visited_as_often_as_it_says():
+    data = order(50, 60)
+    data = attrs.evolve(data, songs=[attrs.evolve(data.songs[0], visits=3), data.songs[1]])
+    assert visited(data.epoch(0)) == [0, 0, 0, 1]
 
 
-def test_a_song_with_repeat_zero_is_not_visited():
-    data = order(50, 60, 70)
-    data = attrs.evolve(data, songs=[attrs.evolve(data.songs[0], repeat=0), *data.songs[1:]])
-    assert visited(data.epoch(0)) == [1, 2]
+def test_samples_have_the_weight_of_their_song():
+    data = order(50, 60)
+    data = attrs.evolve(data, songs=[attrs.evolve(data.songs[0], weight=0.5), data.songs[1]])
+    assert {crop.song: crop.weight for batch in data.epoch(0) for crop in batch} == {0: 0.5, 1: 1.0}
 
 
 def test_epochs_have_orders_of_their_own():
@@ -104,7 +109,7 @@ def test_songs_are_cut_in_different_places():
 
 
 def test_every_visit_draws_for_itself():
-    data = order(50, 60, repeats=3)
+    data = order(50, 60, visits=3)
     draws = [crop.draw for epoch in range(5) for batch in data.epoch(epoch) for crop in batch]
     assert len(set(draws)) == 30
 
@@ -114,6 +119,11 @@ def test_batches_hold_similar_lengths():
     batches = order(*lengths, batch_size=4).epoch(0)
     padded = sum(len(batch) * max(crop.length for crop in batch) for batch in batches)
     assert 1 - sum(lengths) / padded < 0.03
+
+
+def test_the_share_of_padding_is_known():
+    assert order(50, 50, 50, batch_size=3).padding == 0
+    assert order(50, 100, batch_size=2).padding == pytest.approx(0.25)
 
 
 def test_batches_of_similar_lengths_come_in_any_order():

@@ -6,7 +6,7 @@ import attrs
 import pytest
 from sidestep_core.model.layout import identity, resolve_model
 from sidestep_core.runs import read_record, set_status
-from sidestep_core.testing.tiny_run import tiny_plan, write_noise
+from sidestep_core.testing.tiny_run import tiny_components, tiny_plan, write_noise
 from sidestep_core.training.fingerprint import FREE, differences, fingerprint
 from sidestep_core.training.record import adapter_metadata, begin_record, component, versions
 
@@ -69,6 +69,19 @@ def test_versions_are_those_of_what_is_installed():
     assert all(version[0].isdigit() for version in found.values())
 
 
+def test_a_record_names_the_songs_that_are_held_out(plan):
+    made = plan(data={"val_split": 0.4})
+    begin_record(made)
+    record = read_record(made.run)
+    assert (record["songs"], record["held_out"]) == (2, [made.held_out[0].name])
+
+
+def test_a_record_holds_the_rate_that_is_used(plan):
+    made = plan(components=tiny_components(optimizer="prodigy"), train={"learning_rate": None})
+    begin_record(made)
+    assert read_record(made.run)["learning_rate"] == 1.0
+
+
 def test_metadata_is_text_and_says_where_the_adapter_belongs(plan):
     made = plan()
     metadata = adapter_metadata(made)
@@ -102,7 +115,7 @@ def test_a_longer_run_is_the_same_run(plan):
     [
         ({"train": {"seed": 7}}, "train.seed was 42, now 7"),
         ({"train": {"accumulation": 5}}, "train.accumulation was 2, now 5"),
-        ({"data": {"dataset_repeats": 2}}, "data.dataset_repeats was 1, now 2"),
+        ({"data": {"max_latent_length": 40}}, "data.max_latent_length was None, now 40"),
         ({"targets": {"attention": "self"}}, "targets.attention was 'both', now 'self'"),
     ],
 )
@@ -112,6 +125,34 @@ def test_a_change_is_named_with_both_values(plan, tables, line):
 
 def test_every_change_is_named(plan):
     assert len(changed(plan(), plan(train={"seed": 7, "batch_size": 2}, data={"max_latent_length": 30}))) == 3
+
+
+def test_a_rate_that_is_only_spelled_out_is_no_change(plan):
+    assert changed(plan(train={"learning_rate": None}), plan(train={"learning_rate": 3e-4})) == []
+
+
+@pytest.mark.parametrize(
+    ("tables", "line"),
+    [
+        ({"train": {"ema_decay": 0.9}}, "train.ema_decay was 0.0, now 0.9"),
+        ({"train": {"loss_weighting": "min_snr"}}, "train.loss_weighting was 'none', now 'min_snr'"),
+        ({"train": {"timestep_max": 0.5}}, "train.timestep_max was 1.0, now 0.5"),
+    ],
+)
+def test_changed_training_is_named(plan, tables, line):
+    assert changed(plan(), plan(**tables)) == [line]
+
+
+def test_a_changed_weight_changes_the_songs(plan):
+    assert changed(plan(), plan(data={"dataset_weights": (0.5,)})) == [
+        "data.dataset_weights was [], now [0.5]",
+        "3 songs changed, such as 'song 0.wav'",
+    ]
+
+
+def test_a_song_that_is_held_out_now_is_gone(plan):
+    held = plan(data={"val_split": 0.4})
+    assert changed(plan(), held)[1] == f"1 songs gone, such as {held.held_out[0].name!r}"
 
 
 def test_another_controller_is_named(plan):

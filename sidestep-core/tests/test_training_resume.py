@@ -1,14 +1,18 @@
 """Resume: a run that was stopped ends in the same bytes as one that was not, or says why it cannot go on."""
 
+import json
+
 import attrs
 import pytest
+from sidestep_core.builtins.configs import CruiseConfig, WeightDecayConfig
 from sidestep_core.errors import ResumeError
 from sidestep_core.events import EpochDone, Notice, RunStarted, StepsDone
 from sidestep_core.model.layout import resolve_model
-from sidestep_core.requests import Chosen
 from sidestep_core.runs import read_run
-from sidestep_core.testing.tiny_run import SMALL, SmallConfig, tiny_plan, write_noise
+from sidestep_core.testing.tiny_run import SmallConfig, tiny_components, tiny_plan, write_noise
+from sidestep_core.training import loop
 from sidestep_core.training.loop import train
+from sidestep_core.training.step import backward
 
 # everything random at once: adapter dropout (its default), dropped conditions, crops, latents drawn anew
 RANDOM = {"train": {"epochs": 3, "conditioning_dropout": 0.4}, "data": {"max_latent_length": 40}}
@@ -40,7 +44,8 @@ def plan(tmp_path, tiny_checkpoint, store):
 
 
 def files(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    """Return the content of every file in a folder and below."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def run_until(plan, steps):
@@ -84,6 +89,80 @@ def test_a_run_that_died_goes_on_from_its_newest_checkpoint(plan, straight):
     events = list(train(resumed))
     assert next(event for event in events if isinstance(event, RunStarted)).step == 4
     assert files(resumed.run / "final") == straight[1]
+
+
+# everything that has a state: average, adapting timesteps, cruise; with weights by timestep and by folder
+STATEFUL = {
+    "train": {**RANDOM["train"], "ema_decay": 0.8, "loss_weighting": "min_snr", "timestep_min": 0.05},
+    "data": {**RANDOM["data"], "dataset_weights": (0.5,)},
+}
+CRUISE = CruiseConfig(target_loss=2.0, target_loss_warmup=2, target_loss_smoothing=0.5)
+OPTIMIZERS = ["adamw", "adamw8bit", "adafactor", "prodigy", "lion", "schedule_free"]
+
+
+def stateful(optimizer):
+    return tiny_components(timesteps="adaptive", controllers=("cosine", "cruise"), optimizer=optimizer, cruise=CRUISE)
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """Return a function that makes a `stop` callable: true once a number of batches were run from now on."""
+    run = []
+    monkeypatch.setattr(loop, "backward", lambda *given: run.append(given) or backward(*given))
+
+    def make(batches):
+        begin = len(run)
+        return lambda: len(run) - begin >= batches
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def straight_by_optimizer(tmp_path_factory, tiny_checkpoint, store):
+    """A function that returns the losses and the newest checkpoint and final files of runs that were never stopped."""
+    done = {}
+
+    def run(optimizer):
+        if optimizer not in done:
+            folder = tmp_path_factory.mktemp(optimizer) / "run"
+            plan = tiny_plan(tiny_checkpoint, store, folder, components=stateful(optimizer), **STATEFUL)
+            done[optimizer] = losses(train(plan)), files(folder / "checkpoints" / "step_9"), files(folder / "final")
+        return done[optimizer]
+
+    return run
+
+
+def assert_resumes(plan, stop_after, straight, optimizer, batches):
+    components = stateful(optimizer)
+    list(train(plan(components=components, **STATEFUL), stop=stop_after(batches)))
+    resumed = plan("latest", components=components, **STATEFUL)
+    events = list(train(resumed))
+    step = next(event.step for event in events if isinstance(event, RunStarted))
+    expected, checkpoint, final = straight(optimizer)
+    assert 0 < step < 9
+    assert losses(events) == {at: loss for at, loss in expected.items() if at > step}
+    assert files(resumed.run / "checkpoints" / "step_9") == checkpoint
+    assert files(resumed.run / "final") == final
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_run_with_state_everywhere_resumes_to_the_bit(plan, stop_after, straight_by_optimizer, optimizer):
+    assert_resumes(plan, stop_after, straight_by_optimizer, optimizer, 7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batches", [1, 2, 4, 5, 9, 11, 14])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_run_resumes_to_the_bit_from_any_batch(plan, stop_after, straight_by_optimizer, optimizer, batches):
+    assert_resumes(plan, stop_after, straight_by_optimizer, optimizer, batches)
+
+
+def test_everything_that_has_a_state_had_an_effect(straight_by_optimizer):
+    _, checkpoint, _ = straight_by_optimizer("adamw")
+    state = json.loads(checkpoint["state.json"])
+    assert state["controllers"]["cruise"]["ema"] < 2.6
+    assert len({*state["sampler"]["losses"]}) > 2
+    assert checkpoint["average.safetensors"] != checkpoint["adapter.safetensors"]
 
 
 @pytest.mark.parametrize("batch", [{"batch_size": 2, "accumulation": 2}, {"batch_size": 3, "accumulation": 8}])
@@ -143,9 +222,7 @@ def test_a_changed_setting_is_refused_by_name(plan, tables, line):
 
 def test_a_changed_adapter_is_refused_by_name(plan):
     run_until(plan(), 1)
-    changed = plan("latest")
-    adapter = Chosen(spec=SMALL, config=SmallConfig(rank=8))
-    changed = attrs.evolve(changed, components=attrs.evolve(changed.components, adapter=adapter))
+    changed = plan("latest", components=tiny_components(small=SmallConfig(rank=8)))
     with pytest.raises(ResumeError, match=r"adapter\.rank was 4, now 8"):
         list(train(changed))
 
@@ -192,3 +269,64 @@ def test_what_changes_no_number_may_change(plan, straight, tables):
     resumed = plan("latest", **tables)
     list(train(resumed))
     assert files(resumed.run / "final") == straight[1]
+
+
+def relaxed_notices(plan, before, after):
+    """Stop a run, go on with other settings, and return what was said."""
+    run_until(plan(**before), 2)
+    after = {**after, "run": {"strict_resume": False}}
+    return [event.message for event in train(plan("latest", **after)) if isinstance(event, Notice)]
+
+
+def averaged(decay):
+    return {"train": {**RANDOM["train"], "ema_decay": decay}}
+
+
+def test_an_average_that_is_new_begins_where_the_run_goes_on(plan):
+    assert relaxed_notices(plan, {}, averaged(0.9)) == [
+        "resuming although train.ema_decay was 0.0, now 0.9",
+        "the average of the weights begins at step 2",
+    ]
+
+
+def test_an_average_that_is_given_up_is_said_to_end(plan):
+    notices = relaxed_notices(plan, averaged(0.9), {})
+    assert notices[1] == "the average of the weights ends: the run goes on with the weights themselves"
+
+
+def test_another_optimizer_starts_afresh_and_says_so(plan):
+    notices = relaxed_notices(plan, {}, {"components": tiny_components(optimizer="lion")})
+    assert notices == [
+        "resuming although optimizer.type was 'adamw', now 'lion'",
+        "the optimizer starts afresh: what it learned belongs to other settings",
+    ]
+
+
+def test_a_changed_optimizer_uses_its_new_settings(plan):
+    changed = tiny_components(adamw=WeightDecayConfig(weight_decay=0.5))
+    assert relaxed_notices(plan, {}, {"components": changed})[0].endswith("was 0.01, now 0.5")
+    checkpoint = plan("latest", components=changed).resume / "state.json"
+    assert json.loads(checkpoint.read_text())["optimizer"]["param_groups"][0]["weight_decay"] == 0.5
+
+
+def test_another_sampler_starts_afresh_and_says_so(plan):
+    notices = relaxed_notices(
+        plan,
+        {"components": tiny_components(timesteps="discrete")},
+        {"components": tiny_components(timesteps="adaptive")},
+    )
+    assert notices[-1] == "the timestep sampler starts afresh"
+
+
+def test_a_window_keeps_what_the_sampler_learned(plan):
+    components = tiny_components(timesteps="adaptive")
+    narrower = {"train": {**RANDOM["train"], "timestep_min": 0.5}, "components": components}
+    assert relaxed_notices(plan, {"components": components}, narrower) == [
+        "resuming although train.timestep_min was 0.0, now 0.5"
+    ]
+
+
+def test_an_average_is_refused_to_change_by_name(plan):
+    run_until(plan(), 1)
+    with pytest.raises(ResumeError, match=r"train\.ema_decay was 0\.0, now 0\.9"):
+        list(train(plan("latest", **averaged(0.9))))

@@ -73,9 +73,9 @@ def test_the_adapter_is_in_training_mode(plan):
 
 
 def test_the_order_is_that_of_the_plan(plan):
-    wanted = plan(train={"batch_size": 2, "accumulation": 3}, data={"dataset_repeats": 4, "max_latent_length": 20})
+    wanted = plan(train={"batch_size": 2, "accumulation": 3}, data={"dataset_repeats": (4,), "max_latent_length": 20})
     order = made(wanted).order
-    assert (order.batch_size, order.accumulation, order.repeats, order.window) == (2, 3, 4, 20)
+    assert (order.batch_size, order.accumulation, order.songs[0].visits, order.window) == (2, 3, 4, 20)
     assert order.steps_per_epoch == wanted.steps_per_epoch
 
 

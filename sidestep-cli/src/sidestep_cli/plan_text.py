@@ -37,9 +37,12 @@ def _facts(plan: TrainPlan) -> Iterator[tuple[str, str]]:
         yield "goes on from", str(plan.resume)
     variant = f"{model.variant}, " if model.variant else ""
     yield "model", f"{model.name} ({variant}{amount(model.parameters)} parameters, {model.dtype})"
-    seconds = sum(song.seconds * song.repeat for song in plan.store.songs)
+    seconds = sum(song.stored.seconds * song.visits for song in plan.songs)
     crop = f", in crops of at most {duration(plan.window / 25)}" if plan.window else ""
-    yield "data", f"{plural(len(plan.store.songs), 'song')}, {duration(seconds)}{crop}, from {plan.store.path}"
+    folders = ", ".join(str(store.path) for store in plan.stores)
+    yield "data", f"{plural(len(plan.songs), 'song')}, {duration(seconds)}{crop}, from {folders}"
+    if plan.held_out:
+        yield "held out", plural(len(plan.held_out), "song")
     yield "adapter", _described(request.adapter)
     trainable = "not known before it is built" if plan.trainable is None else f"{plan.trainable:,} parameters"
     yield "trained", f"{trainable} on {plural(len(plan.targets), 'projection')}"
@@ -47,7 +50,7 @@ def _facts(plan: TrainPlan) -> Iterator[tuple[str, str]]:
     yield "epochs", f"{train.epochs:,} of {plural(plan.steps_per_epoch, 'step')} over {plural(plan.visits, 'sample')}"
     yield "steps", f"{plan.total_steps:,} of {train.batch_size} x {train.accumulation} samples"
     schedule = " x ".join(choice.name for choice in request.controllers) or "constant"
-    yield "rate", f"{train.learning_rate:g}, {schedule}, {plan.warmup_steps:,} warm-up"
+    yield "rate", f"{plan.learning_rate:g}, {schedule}, {plan.warmup_steps:,} warm-up"
     yield "optimizer", _described(request.optimizer)
     yield "timesteps", _described(request.timesteps)
 
@@ -106,7 +109,8 @@ def _as_dict(plan: TrainPlan) -> dict[str, Any]:
         "resume": None if plan.resume is None else str(plan.resume),
         "model": plan.model.name,
         "variant": plan.model.variant,
-        "songs": len(plan.store.songs),
+        "songs": len(plan.songs),
+        "held_out": [song.name for song in plan.held_out],
         "trainable": plan.trainable,
         "targets": [target.name for target in plan.targets],
         "steps_per_epoch": plan.steps_per_epoch,

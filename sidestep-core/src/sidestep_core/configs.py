@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -86,33 +87,49 @@ class PreprocessConfig:
 class DataConfig:
     """Where training tensors come from and how they are cut."""
 
-    dataset_dir: Path | None = option(default=None, short="-d", help="Folder of tensors made by preprocess.")
+    dataset_dir: tuple[Path, ...] = option(
+        default=(), short="-d", help="Folder of tensors made by preprocess; several are trained on together."
+    )
     chunk_duration: float | None = option(
         default=None, at_least=10, help="Train on windows of this many seconds instead of whole songs; 60 is usual."
     )
     max_latent_length: int | None = option(
         default=None, at_least=2, help="The same in latent frames (25 a second); wins over --chunk-duration."
     )
-    dataset_repeats: int = option(default=1, short="-R", at_least=1, help="Visits of each song in one epoch.")
+    dataset_repeats: tuple[int, ...] = option(
+        default=(), short="-R", help="Visits of each song in one epoch, for all folders or for each of them; else 1."
+    )
+    dataset_weights: tuple[float, ...] = option(
+        default=(), help="Weight of a folder's samples in the loss, for all or for each; else 1."
+    )
+    val_split: float = option(
+        default=0.0, at_least=0, at_most=0.5, help="Share of the songs that is held out for validation."
+    )
     num_workers: int = option(
         default=4, at_least=0, advanced=True, help="Loader processes for sets that do not fit into memory."
     )
     pin_memory: bool = option(default=True, advanced=True, help="Keep batches where a GPU can copy them directly.")
     prefetch_factor: int = option(default=2, at_least=1, advanced=True, help="Batches each loader process prepares.")
 
+    def __attrs_post_init__(self) -> None:
+        if any(repeats < 1 for repeats in self.dataset_repeats):
+            raise ValueError(f"dataset_repeats must be at least 1, got {min(self.dataset_repeats)}")
+        if not all(0 < weight < math.inf for weight in self.dataset_weights):
+            raise ValueError("dataset_weights must be above 0 and finite")
+
 
 @config
 class TrainConfig:
     """How a run is trained, whatever the adapter."""
 
-    learning_rate: float = option(
-        default=3e-4,
+    learning_rate: float | None = option(
+        default=None,
         short="-l",
         flag="--lr",
         aliases=("--learning-rate",),
         above=0,
         at_most=1,
-        help="Peak learning rate.",
+        help="Peak learning rate; 3e-4 when not given, or the optimizer's own, such as 1 for prodigy.",
     )
     batch_size: int = option(default=1, short="-b", at_least=1, help="Songs or windows in one forward pass.")
     accumulation: int = option(
@@ -139,6 +156,20 @@ class TrainConfig:
         at_most=1,
         help="Share of samples trained with the empty condition, which guidance needs.",
     )
+    timestep_min: float = option(default=0.0, at_least=0, below=1, help="Smallest timestep drawn; 0 is no noise.")
+    timestep_max: float = option(default=1.0, above=0, at_most=1, help="Largest timestep drawn; 1 is pure noise.")
+    loss_weighting: Literal["none", "min_snr"] = option(
+        default="none", help="Weight of a sample by its timestep; min_snr weighs errors as they show in the audio."
+    )
+    snr_gamma: float = option(
+        default=5.0, above=0, advanced=True, help="Signal-to-noise ratio above which min_snr weighs no higher."
+    )
+    ema_decay: float = option(
+        default=0.0,
+        at_least=0,
+        below=1,
+        help="Share of the averaged weights kept at each step; the average is what the run gives. 0 is no average.",
+    )
     gradient_checkpointing: bool | None = option(
         default=None,
         help="Recompute layers in the backward pass to save memory; as few as memory forces when not given.",
@@ -146,6 +177,10 @@ class TrainConfig:
     gradient_checkpointing_ratio: float | None = option(
         default=None, at_least=0, at_most=1, advanced=True, help="Share of the layers that are recomputed."
     )
+
+    def __attrs_post_init__(self) -> None:
+        if self.timestep_min >= self.timestep_max:
+            raise ValueError(f"timestep_min ({self.timestep_min:g}) must be below timestep_max ({self.timestep_max:g})")
 
 
 @config

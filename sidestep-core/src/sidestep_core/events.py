@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
@@ -92,12 +93,13 @@ class StepsDone(Event):
     Attributes:
         step: optimizer steps done so far.
         epoch: the epoch this step belongs to, from 1.
-        loss: mean loss of the steps since the last event.
+        loss: mean loss of the steps since the last event, every sample with the weight 1.
         smoothed: exponential mean of the loss (0.98 a step, bias-corrected).
         learning_rate: rate of the last step.
         grad_norm: gradient norm of the last step before clipping.
         steps_per_second: over the steps since the last event.
         memory: peak bytes on the device, or of the process on CPU.
+        extra: further values by name: what controllers report, and `weighted_loss` where samples have weights.
     """
 
     step: int
@@ -110,6 +112,7 @@ class StepsDone(Event):
     grad_norm: float
     steps_per_second: float
     memory: int
+    extra: Mapping[str, float] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True)

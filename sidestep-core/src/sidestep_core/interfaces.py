@@ -54,6 +54,19 @@ class TimestepSampler(Protocol):
         """Return float32 timesteps [batch_size] in (0, 1]."""
 
 
+class AdaptiveTimestepSampler(TimestepSampler, Protocol):
+    """A sampler that follows the loss; its state is part of every checkpoint."""
+
+    def observe(self, t: Tensor, losses: Tensor) -> None:
+        """Take note of the timesteps and mean losses of a step's samples, both float32 [samples] on the CPU."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore them."""
+
+
 @attrs.frozen(kw_only=True)
 class Progress:
     """Where a schedule is, counted from the end of the warm-up.
@@ -82,7 +95,10 @@ class StatefulLRController(LRController, Protocol):
     """A controller that follows the loss; its state is part of every checkpoint."""
 
     def observe(self, loss: float, step: int) -> None:
-        """Take note of a step's loss."""
+        """Take note of the loss of a step that counted, not weighted; steps count from 0."""
+
+    def report(self) -> Mapping[str, float]:
+        """Return values for the progress file and displays, by names such as `target_loss_scale`."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
@@ -92,10 +108,17 @@ class StatefulLRController(LRController, Protocol):
 
 
 class OptimizerFactory(Protocol):
-    """Makes the optimizer of a run."""
+    """Makes the optimizer of a run.
+
+    A factory may have `notices`, lines that the user should see once the optimizer was made.
+    """
 
     def create(self, groups: Iterable[Mapping[str, Any]]) -> torch.optim.Optimizer:
-        """Return an optimizer over parameter groups that carry `params` and `lr`."""
+        """Return an optimizer over parameter groups that carry `params` and `lr`.
+
+        One that has the methods `train` and `eval`, as schedule-free ones do, is in training mode while it steps; the
+        adapter is saved in the other mode, and the run goes on with exactly the weights it had.
+        """
 
 
 class Provider(Protocol):

@@ -89,7 +89,7 @@ def estimate_memory(
         frames: latent frames of the longest sample.
         rows: conditioning rows of the longest sample.
         precision: "bf16", "fp16" or "fp32".
-        optimizer_bytes: optimizer state for each trained parameter.
+        optimizer_bytes: optimizer state, and an average of the weights if one is kept, for each trained parameter.
         dropout_bytes: what is kept for each input of the adapter that dropout may drop: 0 without dropout, else
             `DROPOUT_BYTES` of the device.
     """

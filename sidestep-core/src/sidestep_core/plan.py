@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,17 @@ import attrs
 
 from sidestep_core.configs import DataConfig, RunConfig, TrainConfig
 from sidestep_core.errors import ConfigError, DatasetError, ResumeError
-from sidestep_core.memory import DROPOUT_BYTES, MemoryEstimate, estimate_memory
+from sidestep_core.memory import DROPOUT_BYTES, FLOAT, MemoryEstimate, estimate_memory
 from sidestep_core.model.dims import projection_shapes
 from sidestep_core.model.layout import ModelFolder, identity
 from sidestep_core.requests import Chosen, Components, TrainRequest
 from sidestep_core.runs import FINAL, PROGRESS, checkpoints, read_record
-from sidestep_core.store.index import StoredSong, TensorStore
+from sidestep_core.store.index import TensorStore
 from sidestep_core.targets import Target, choose_targets
+from sidestep_core.training.sets import TrainSong, hold_out, songs_of
 
 FRAMES_PER_SECOND = 25
+LEARNING_RATE = 3e-4
 
 
 @attrs.frozen(kw_only=True)
@@ -32,9 +34,12 @@ class TrainPlan:
         components: the parts that were found.
         model: the model folder.
         identity: hash that tells it from other models.
-        store: the tensors, with the length of every song.
+        stores: the tensor folders.
+        songs: what is trained on, with the length of every song.
+        held_out: songs kept for validation.
         targets: projections that get an adapter.
         trainable: parameters that are trained (None if the adapter type cannot tell before it is built).
+        learning_rate: peak rate.
         window: longest crop in frames, None for whole songs.
         visits: songs or crops in one epoch.
         steps_per_epoch: optimizer steps of one epoch.
@@ -51,9 +56,12 @@ class TrainPlan:
     components: Components
     model: ModelFolder
     identity: str
-    store: TensorStore
+    stores: tuple[TensorStore, ...]
+    songs: tuple[TrainSong, ...]
+    held_out: tuple[TrainSong, ...]
     targets: tuple[Target, ...]
     trainable: int | None
+    learning_rate: float
     window: int | None
     visits: int
     steps_per_epoch: int
@@ -73,23 +81,23 @@ class TrainPlan:
         return memory_on(self, model.device, precision if model.precision == "auto" else model.precision)
 
 
-def make_plan(request: TrainRequest, components: Components, model: ModelFolder, store: TensorStore) -> TrainPlan:
+def make_plan(
+    request: TrainRequest, components: Components, model: ModelFolder, stores: Sequence[TensorStore]
+) -> TrainPlan:
     """Work out a run.
 
     Raises:
-        ConfigError: there is no output folder, or it holds another run.
-        DatasetError: there is nothing to train on.
+        ConfigError: there is no output folder, it holds another run, or settings do not fit the number of folders.
+        DatasetError: there is nothing to train on, or the folders cannot be trained on together.
         AdapterError: the settings select no projection.
         ResumeError: there is no checkpoint to go on from.
     """
     run = _run_folder(request.run)
     resume = find_checkpoint(run, request.run.resume_from)
     _refuse_other_run(run, resume)
-    store = _measured(store)
-    window = crop_frames(request.data)
-    visits = sum(song.repeat for song in store.songs) * request.data.dataset_repeats
-    if not visits:
-        raise DatasetError(f"'{store.path}' holds no song to train on; see 'sidestep tensors info {store.path}'")
+    stores = tuple(_measured(store) for store in stores)
+    songs, held_out = _songs(stores, request)
+    visits = sum(song.visits for song in songs)
     targets = choose_targets(projection_shapes(model.dims), request.targets)
     trainable = count_parameters(components, targets)
     steps_per_epoch = math.ceil(math.ceil(visits / request.train.batch_size) / request.train.accumulation)
@@ -102,10 +110,13 @@ def make_plan(request: TrainRequest, components: Components, model: ModelFolder,
         components=components,
         model=model,
         identity=model_identity,
-        store=store,
+        stores=stores,
+        songs=songs,
+        held_out=held_out,
         targets=targets,
         trainable=trainable,
-        window=window,
+        learning_rate=peak_rate(request.train, components),
+        window=crop_frames(request.data),
         visits=visits,
         steps_per_epoch=steps_per_epoch,
         total_steps=total,
@@ -114,25 +125,31 @@ def make_plan(request: TrainRequest, components: Components, model: ModelFolder,
         run=run,
         name=_run_name(request, components, run),
         resume=resume,
-        notices=tuple(_notices(model, model_identity, store)),
+        notices=tuple(_notices(model, model_identity, stores)),
     )
 
 
 def memory_on(plan: TrainPlan, device: str, precision: str) -> MemoryEstimate:
     """Return what the run takes on a device in a precision; a plan's own estimate has to guess them."""
-    songs, parts = songs_of(plan.store), plan.components
+    songs, parts, train = plan.songs, plan.components, plan.request.train
     dropout = getattr(config_of(parts.adapter), "dropout", 0) > 0
     return estimate_memory(
         plan.model.dims,
         plan.targets,
         trainable=plan.trainable or 0,
-        batch=plan.request.train.batch_size,
+        batch=train.batch_size,
         frames=max(min(song.frames, plan.window or song.frames) for song in songs),
         rows=max(song.rows for song in songs),
         precision=precision,
-        optimizer_bytes=parts.optimizer.spec.bytes_per_parameter,
+        optimizer_bytes=parts.optimizer.spec.bytes_per_parameter + (FLOAT if train.ema_decay else 0),
         dropout_bytes=DROPOUT_BYTES["cpu" if device == "cpu" else "gpu"] * dropout,
     )
+
+
+def peak_rate(train: TrainConfig, components: Components) -> float:
+    """Return the peak learning rate: the given one, then the optimizer's own, then the usual one."""
+    own = components.optimizer.spec.default_learning_rate
+    return next(rate for rate in (train.learning_rate, own, LEARNING_RATE) if rate is not None)
 
 
 def crop_frames(data: DataConfig) -> int | None:
@@ -221,17 +238,23 @@ def _measured(store: TensorStore) -> TensorStore:
     return measure(store)
 
 
-def _notices(model: ModelFolder, model_identity: str, store: TensorStore) -> Iterator[str]:
-    if store.model and store.model != model_identity:
-        yield (
-            f"the tensors in '{store.path}' were made with another model than {model.name!r}; "
-            "run 'sidestep preprocess' with this one for conditioning that fits"
-        )
-    silent = [song.name for song in store.songs if not song.repeat]
-    if silent:
-        yield f"{len(silent)} songs have repeat 0 and are not trained on, the first {silent[0]!r}"
+def _songs(
+    stores: tuple[TensorStore, ...], request: TrainRequest
+) -> tuple[tuple[TrainSong, ...], tuple[TrainSong, ...]]:
+    songs = songs_of(stores, request.data)
+    if not songs:
+        path = stores[0].path
+        raise DatasetError(f"'{path}' holds no song to train on; see 'sidestep tensors info {path}'")
+    return hold_out(songs, request.data.val_split, request.train.seed)
 
 
-def songs_of(store: TensorStore) -> tuple[StoredSong, ...]:
-    """Return the songs that are trained on: those with at least one visit in an epoch."""
-    return tuple(song for song in store.songs if song.repeat)
+def _notices(model: ModelFolder, model_identity: str, stores: Sequence[TensorStore]) -> Iterator[str]:
+    for store in stores:
+        if store.model and store.model != model_identity:
+            yield (
+                f"the tensors in '{store.path}' were made with another model than {model.name!r}; "
+                "run 'sidestep preprocess' with this one for conditioning that fits"
+            )
+        silent = [song.name for song in store.songs if not song.repeat]
+        if silent:
+            yield f"{len(silent)} songs have repeat 0 and are not trained on, the first {silent[0]!r}"

@@ -167,10 +167,12 @@ class OptimizerType(Spec):
 
     Attributes:
         bytes_per_parameter: optimizer state kept for each trainable parameter, for memory estimates.
+        default_learning_rate: peak rate when the user gives none, where it differs from the usual one.
     """
 
     kind = "optimizer"
     bytes_per_parameter: float = 8.0
+    default_learning_rate: float | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -119,10 +119,11 @@ class Toolkit:
         from sidestep_core.plan import make_plan
         from sidestep_core.store.index import open_store
 
-        if request.data.dataset_dir is None:
+        if not request.data.dataset_dir:
             raise ConfigError("no tensors to train on: give --dataset-dir, a folder made by 'sidestep preprocess'")
         components = self.components(request)
-        return make_plan(request, components, self.model(request.model), open_store(request.data.dataset_dir))
+        stores = [open_store(path) for path in request.data.dataset_dir]
+        return make_plan(request, components, self.model(request.model), stores)
 
     def train(
         self, plan: TrainPlan, *, stop: Callable[[], bool] = never, observers: Sequence[Observer] = ()

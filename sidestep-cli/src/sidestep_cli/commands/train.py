@@ -129,8 +129,8 @@ def _train(session: Session, request: TrainRequest, stop: Stop, *, dry_run: bool
 def _request(settings: Resolved) -> TrainRequest:
     data: DataConfig = settings.groups["data"]
     inline: PreprocessConfig | None = settings.groups.get("preprocess")
-    if inline is not None and data.dataset_dir is None:
-        data = attrs.evolve(cast(Any, data), dataset_dir=inline.tensor_output)
+    if inline is not None and inline.tensor_output is not None and not data.dataset_dir:
+        data = attrs.evolve(cast(Any, data), dataset_dir=(inline.tensor_output,))
     return TrainRequest(
         model=settings.groups["model"],
         data=data,

@@ -4,7 +4,8 @@ Every line has `ts` (seconds since 1970) and `kind`; numbers that are not finite
 
 - `start`: step, total_steps, max_epochs, steps_per_epoch, songs, trainable. A second one marks a resume: lines above it
   with a later step were overtaken.
-- `step`: step, epoch, max_epochs, loss, lr, steps_per_epoch, smoothed, grad_norm, steps_per_second, memory.
+- `step`: step, epoch, max_epochs, loss, lr, steps_per_epoch, smoothed, grad_norm, steps_per_second, memory, and what
+  controllers report (target_loss_scale and target_loss_ema with cruise).
 - `epoch`: step, epoch, max_epochs, loss, epoch_time.
 - `skip`: step, songs. `checkpoint`: step, epoch, path.
 - `complete` and `stopped`: step, loss, reason, adapter, seconds. `fail`: step, msg.
@@ -75,6 +76,7 @@ class ProgressFile:
             case StepsDone():
                 return {
                     "kind": "step",
+                    **event.extra,
                     "step": event.step,
                     "epoch": event.epoch,
                     "max_epochs": event.epochs,

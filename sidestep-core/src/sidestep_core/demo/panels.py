@@ -19,7 +19,7 @@ BINS, COLUMNS, CHANNELS = 62, 40, 16
 
 def way_panels(report: Report, adapter: Path) -> tuple[Panel, ...]:
     """Return the stations of a finished run, from its songs to the proofs of its exports."""
-    store = open_store(report.plan.store.path)
+    store = open_store(report.plan.stores[0].path)
     seconds = sum(probe(song).seconds for song in report.songs)
     norms = [float(delta.norm()) for _, delta in deltas(read_adapter(adapter))]
     frames = sum(song.frames for song in store.songs)

@@ -78,7 +78,7 @@ def demo(toolkit: Toolkit, output: Path, audio_dir: Path | None, *, cancelled: C
     exports = [_export(toolkit, target, adapter, plan.model, output / "export" / target) for target in TARGETS]
     for row in exports:
         yield Notice(message=f"{row.target}: {row.modules} modules read back by {row.reader}, {row.shown_error}")
-    songs = tuple(folder / song.name for song in plan.store.songs)
+    songs = tuple(folder / song.name for song in plan.songs)
     report = Report(songs=songs, steps=tuple(steps), exports=tuple(exports), plan=plan)
     picture = way_picture(way_panels(report, adapter))
     write_atomic(output / "way.svg", picture)
@@ -96,7 +96,7 @@ def demo(toolkit: Toolkit, output: Path, audio_dir: Path | None, *, cancelled: C
 def _run_of(model: ModelConfig, output: Path) -> TrainRequest:
     return TrainRequest(
         model=model,
-        data=DataConfig(dataset_dir=output / "tensors"),
+        data=DataConfig(dataset_dir=(output / "tensors",)),
         train=TrainConfig(learning_rate=1e-2, batch_size=2, accumulation=1, max_steps=STEPS, warmup_steps=5),
         run=RunConfig(output_dir=output / "run", run_name="demo", log_every=2, save_every_steps=STEPS // 2),
     )

@@ -125,15 +125,21 @@ SMALL = AdapterType(
 
 
 def write_noise(
-    folder: Path, model: ModelFolder, *, frames: Sequence[int], rows: Sequence[int] = (7,), latent: str = "sample"
+    folder: Path,
+    model: ModelFolder,
+    *,
+    frames: Sequence[int],
+    rows: Sequence[int] = (7,),
+    latent: str = "sample",
+    seed: int = 0,
 ) -> TensorStore:
     """Write a tensor folder of seeded noise: one song for each length, `rows` taken in turn."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     songs = []
     for index, length in enumerate(frames):
         name = f"song {index}.wav"
         count = rows[index % len(rows)]
-        latents_key, conditioning_key = hash_text(f"latents {name}"), hash_text(f"conditioning {name}")
+        latents_key, conditioning_key = (hash_text(f"{kind} {name} {seed}") for kind in ("latents", "conditioning"))
         mean = torch.randn(length, 64, generator=generator)
         std = torch.rand(length, 64, generator=generator) if latent == "resample" else None
         conditioning = torch.randn(count, model.dims.condition_size, generator=generator)
@@ -174,22 +180,41 @@ def tiny_request(run: Path, /, **tables: Mapping[str, Any]) -> TrainRequest:
     )
 
 
-def tiny_components(adapter: Any = None, controllers: Sequence[str] = ("cosine",)) -> Components:
-    """Return the small adapter with the core's own components."""
+def tiny_components(
+    *,
+    timesteps: str = "continuous",
+    controllers: Sequence[str] = ("cosine",),
+    optimizer: str = "adamw",
+    **configs: Any,
+) -> Components:
+    """Return the small adapter with the core's own components; `small=SmallConfig()` and the like set them."""
     by_name = {
         spec.name: spec
         for hook in ("timestep_samplers", "lr_controllers", "optimizers")
         for spec in getattr(builtins, f"sidestep_{hook}")()
     }
+
+    def chosen(name: str) -> Chosen[Any]:
+        return Chosen(spec=by_name[name], config=configs.get(name))
+
     return Components(
-        adapter=Chosen(spec=SMALL, config=adapter),
-        timesteps=Chosen(spec=by_name["continuous"]),
-        controllers=tuple(Chosen(spec=by_name[name]) for name in controllers),
-        optimizer=Chosen(spec=by_name["adamw"]),
+        adapter=Chosen(spec=SMALL, config=configs.get("small")),
+        timesteps=chosen(timesteps),
+        controllers=tuple(chosen(name) for name in controllers),
+        optimizer=chosen(optimizer),
         observers=(),
     )
 
 
-def tiny_plan(checkpoint: Path, store: TensorStore, run: Path, /, **tables: Mapping[str, Any]) -> TrainPlan:
-    """Return the plan of a short run of the small adapter."""
-    return make_plan(tiny_request(run, **tables), tiny_components(), resolve_model(checkpoint, "base"), store)
+def tiny_plan(
+    checkpoint: Path,
+    store: TensorStore | Sequence[TensorStore],
+    run: Path,
+    /,
+    components: Components | None = None,
+    **tables: Mapping[str, Any],
+) -> TrainPlan:
+    """Return the plan of a short run, of the small adapter unless other components are given."""
+    stores = (store,) if isinstance(store, TensorStore) else store
+    model = resolve_model(checkpoint, "base")
+    return make_plan(tiny_request(run, **tables), components or tiny_components(), model, stores)

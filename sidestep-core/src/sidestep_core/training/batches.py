@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from sidestep_core.configs import DataConfig
 from sidestep_core.errors import StoreError
-from sidestep_core.store.index import StoredSong, TensorStore
 from sidestep_core.store.tensors import Latents, load_conditioning, load_latents
 from sidestep_core.training.order import BatchPlan, Crop
+from sidestep_core.training.sets import TrainSong
 
 
 @attrs.frozen
@@ -67,7 +67,6 @@ class Batches(Dataset[Batch]):
     """Makes the batch of a plan; `plan` takes the place of the index, so that nothing has to be remembered.
 
     Args:
-        store: where the tensors are.
         songs: the songs that plans count.
         null_condition: [1, E], takes the place of a dropped condition. One row is exact: all would be equal.
         in_memory: read every song now instead of each time it is needed.
@@ -76,10 +75,7 @@ class Batches(Dataset[Batch]):
         StoreError: a file is missing, damaged or not finite (now if `in_memory`, else when it is read).
     """
 
-    def __init__(
-        self, store: TensorStore, songs: Sequence[StoredSong], null_condition: Tensor, *, in_memory: bool
-    ) -> None:
-        self._store = store
+    def __init__(self, songs: Sequence[TrainSong], null_condition: Tensor, *, in_memory: bool) -> None:
         self._songs = songs
         self._null = null_condition
         self._kept = [self._read(song) for song in songs] if in_memory else None
@@ -99,8 +95,8 @@ class Batches(Dataset[Batch]):
     def _song(self, index: int) -> StoredTensors:
         return self._kept[index] if self._kept is not None else self._read(self._songs[index])
 
-    def _read(self, song: StoredSong) -> StoredTensors:
-        return StoredTensors(load_latents(self._store, song), load_conditioning(self._store, song))
+    def _read(self, song: TrainSong) -> StoredTensors:
+        return StoredTensors(load_latents(song.store, song.stored), load_conditioning(song.store, song.stored))
 
 
 def cut(latents: Latents, crop: Crop) -> Tensor:
@@ -126,11 +122,15 @@ def pad(samples: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
     return pad_sequence(list(samples), batch_first=True), real
 
 
-def stored_bytes(store: TensorStore, songs: Iterable[StoredSong], condition_size: int) -> int:
+def stored_bytes(songs: Iterable[TrainSong], condition_size: int) -> int:
     """Return how much memory the tensors of songs take (an upper bound where the dtype is not known)."""
-    width = 2 if store.dtype in ("bf16", "fp16") else 4
-    latents = 128 if store.latent == "resample" else 64
-    return sum(width * (song.frames * latents + song.rows * condition_size) for song in songs)
+    return sum(_stored_bytes(song, condition_size) for song in songs)
+
+
+def _stored_bytes(song: TrainSong, condition_size: int) -> int:
+    width = 2 if song.store.dtype in ("bf16", "fp16") else 4
+    latents = 128 if song.store.latent == "resample" else 64
+    return width * (song.frames * latents + song.rows * condition_size)
 
 
 def load_batches(

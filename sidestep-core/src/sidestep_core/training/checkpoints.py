@@ -1,14 +1,15 @@
 """Checkpoints: everything a run needs to go on as if it had never stopped, as safetensors and JSON.
 
-`checkpoints/step_N/{adapter.safetensors, optimizer.safetensors, state.json, adapter/}`; `adapter/` holds the same
-weights in the files that other programs load.
+`checkpoints/step_N/{adapter.safetensors, average.safetensors, optimizer.safetensors, state.json, adapter/}`; the
+average is there if one is kept. `adapter/` is what the run would give away if it ended there, in the files that other
+programs load.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,11 @@ from torch import Tensor
 
 from sidestep_core.errors import ResumeError
 from sidestep_core.files import atomic_folder, is_temporary
-from sidestep_core.interfaces import Adapter
 from sidestep_core.runs import CHECKPOINTS, STATE, checkpoints
 
 FORMAT = 1
 ADAPTER = "adapter.safetensors"
+AVERAGE = "average.safetensors"
 OPTIMIZER = "optimizer.safetensors"
 
 
@@ -34,26 +35,37 @@ class Checkpoint:
     Attributes:
         step: optimizer steps done.
         adapter: the adapter's training state.
+        average: averaged weights, None if no average is kept.
         optimizer: the optimizer's `state_dict`.
-        state: plain values: fingerprint, controllers, loss means, scaler.
+        state: plain values: fingerprint, controllers, sampler, loss means, scaler.
     """
 
     step: int
     adapter: Mapping[str, Tensor]
+    average: Mapping[str, Tensor] | None = None
     optimizer: Mapping[str, Any]
     state: Mapping[str, Any]
 
 
-def save_checkpoint(run: Path, checkpoint: Checkpoint, adapter: Adapter, metadata: Mapping[str, str]) -> Path:
-    """Write a checkpoint folder: whole or, if anything fails, not at all."""
+def save_checkpoint(run: Path, checkpoint: Checkpoint, export: Callable[[Path], None]) -> Path:
+    """Write a checkpoint folder: whole or, if anything fails, not at all.
+
+    Args:
+        run: the run folder.
+        checkpoint: what to write.
+        export: writes the adapter to a folder in the files that other programs load.
+    """
     folder = run / CHECKPOINTS / f"step_{checkpoint.step}"
     tensors, plain = split_optimizer(checkpoint.optimizer)
-    state = {"format": FORMAT, "step": checkpoint.step, "optimizer": plain, **checkpoint.state}
+    kept = {"step": checkpoint.step, "averaged": checkpoint.average is not None, "optimizer": plain}
+    state = {"format": FORMAT, **kept, **checkpoint.state}
     folder.parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(folder) as new:
         save_file(_saveable(checkpoint.adapter), new / ADAPTER)
         save_file(_saveable(tensors), new / OPTIMIZER)
-        adapter.save(new / "adapter", metadata=metadata)
+        if checkpoint.average is not None:
+            save_file(_saveable(checkpoint.average), new / AVERAGE)
+        export(new / "adapter")
         (new / STATE).write_text(json.dumps(state, ensure_ascii=False), encoding="utf-8")
     return folder
 
@@ -71,6 +83,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         return Checkpoint(
             step=state.pop("step"),
             adapter=load_file(folder / ADAPTER),
+            average=load_file(folder / AVERAGE) if state.pop("averaged") else None,
             optimizer=join_optimizer(load_file(folder / OPTIMIZER), state.pop("optimizer")),
             state=state,
         )
@@ -106,7 +119,7 @@ def join_optimizer(tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> d
         index, _, name = key.partition(".")
         state.setdefault(int(index), {})[name] = value
     groups = [{k: tuple(v) if k == "betas" else v for k, v in group.items()} for group in plain["param_groups"]]
-    return {"state": state, "param_groups": groups}
+    return {"state": dict(sorted(state.items())), "param_groups": groups}
 
 
 def _saveable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -8,8 +8,8 @@ from typing import Any
 from sidestep_core.conversion import unstructure
 from sidestep_core.files import hash_text
 from sidestep_core.plan import TrainPlan
-from sidestep_core.store.index import StoredSong
 from sidestep_core.training.record import component
+from sidestep_core.training.sets import TrainSong
 
 # may change on resume: they move the end, or change where and how fast the work is done, not what comes out of a step
 FREE = frozenset(
@@ -31,7 +31,7 @@ def fingerprint(plan: TrainPlan, precision: str) -> dict[str, Any]:
     components = plan.components
     tables: dict[str, dict[str, Any]] = {
         "model": {"identity": plan.identity, "precision": precision},
-        "train": unstructure(plan.request.train),
+        "train": {**unstructure(plan.request.train), "learning_rate": plan.learning_rate},
         "data": unstructure(plan.request.data),
         "targets": unstructure(plan.request.targets),
         "adapter": component(components.adapter),
@@ -40,16 +40,20 @@ def fingerprint(plan: TrainPlan, precision: str) -> dict[str, Any]:
         "lr-control": {c.spec.name: component(c) for c in components.controllers},
     }
     settings = {f"{table}.{key}": value for table, values in tables.items() for key, value in values.items()}
-    songs = {song.name: _song(song) for song in plan.store.songs}
+    songs = {song.name: _song(song) for song in plan.songs}
     return {"settings": {k: v for k, v in settings.items() if k not in FREE}, "songs": songs}
+
+
+def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return the names of the settings (`table.name`) that are not as they were."""
+    old, new = before["settings"], now["settings"]
+    return [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """Yield one line for each thing that is not as it was."""
-    old, new = before["settings"], now["settings"]
-    for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key):
-            yield f"{key} was {old.get(key)!r}, now {new.get(key)!r}"
+    for key in changed_settings(before, now):
+        yield f"{key} was {before['settings'].get(key)!r}, now {now['settings'].get(key)!r}"
     old, new = before["songs"], now["songs"]
     for words, names in (
         ("gone", old.keys() - new.keys()),
@@ -60,5 +64,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[s
             yield f"{len(names)} songs {words}, such as {min(names)!r}"
 
 
-def _song(song: StoredSong) -> str:
-    return hash_text(f"{song.frames} {song.rows} {song.repeat} {song.latents_key} {song.conditioning_key}")[:16]
+def _song(song: TrainSong) -> str:
+    stored = song.stored
+    parts = (stored.frames, stored.rows, song.visits, song.weight, stored.latents_key, stored.conditioning_key)
+    return hash_text(" ".join(map(str, parts)))[:16]

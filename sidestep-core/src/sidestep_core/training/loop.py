@@ -56,7 +56,7 @@ def train(plan: TrainPlan, *, stop: Callable[[], bool] = never) -> Iterator[Even
     yield from setup.notices
     state = RunState(plan=plan, trainer=setup.trainer, fingerprint=same)
     if checkpoint is not None:
-        state.restore(checkpoint)
+        yield from (Notice(message=line, warning=True) for line in state.restore(checkpoint))
 
     begin_record(plan)
     yield RunStarted(
@@ -98,8 +98,8 @@ def _train(
         state.step = step + 1
 
         if result.applied:
-            state.losses.add(result.loss)
-        else:
+            state.losses.add(result.loss, result.weighted)
+        elif not result.overflow:
             state.losses.bad_steps += 1
             yield StepSkipped(step=state.step, songs=_songs(setup, plans))
             if state.losses.bad_steps >= BAD_STEPS:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
-from sidestep_core.store.index import StoredSong
 from sidestep_core.training.seeds import seed_of, uniform
+from sidestep_core.training.sets import TrainSong
 
 GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 # songs of nearly the same length may share a batch in one epoch and not in the next; costs as much padding
@@ -24,6 +24,7 @@ class Crop:
         start: first frame.
         length: frames.
         draw: seed of what is drawn for this visit.
+        weight: of the sample in the loss.
         dropped: trained with the empty condition.
     """
 
@@ -31,6 +32,7 @@ class Crop:
     start: int
     length: int
     draw: int
+    weight: float = 1.0
     dropped: bool = False
 
 
@@ -56,28 +58,32 @@ class Order:
     """The batches of every step.
 
     Attributes:
-        songs: what is trained on; a song is visited `repeat * repeats` times in an epoch.
+        songs: what is trained on.
         seed: seed of the run.
         batch_size: crops in a batch; the last batch of an epoch may be smaller.
         accumulation: batches in a step; the last step of an epoch may have fewer.
-        repeats: visits of the whole set in an epoch.
         window: longest crop in frames, None for whole songs.
         dropout: share of samples with the empty condition.
     """
 
-    songs: Sequence[StoredSong]
+    songs: Sequence[TrainSong]
     seed: int
     batch_size: int
     accumulation: int
-    repeats: int = 1
     window: int | None = None
     dropout: float = 0.0
 
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps of one epoch."""
-        visits = sum(song.repeat for song in self.songs) * self.repeats
+        visits = sum(song.visits for song in self.songs)
         return math.ceil(math.ceil(visits / self.batch_size) / self.accumulation)
+
+    @property
+    def padding(self) -> float:
+        """Share of the frames of the first epoch's batches that are padding."""
+        lengths = [[crop.length for crop in batch] for batch in self.epoch(0)]
+        return 1 - sum(map(sum, lengths)) / sum(len(batch) * max(batch) for batch in lengths)
 
     def plans(self, first: int, last: int) -> Iterator[BatchPlan]:
         """Yield the batches of the steps from `first` up to, not including, `last`."""
@@ -91,9 +97,7 @@ class Order:
     def epoch(self, epoch: int) -> list[tuple[Crop, ...]]:
         """Return the batches of an epoch: lengths alike within one, in an order of its own each time."""
         crops = [
-            self._crop(index, epoch, visit)
-            for index, song in enumerate(self.songs)
-            for visit in range(song.repeat * self.repeats)
+            self._crop(index, epoch, visit) for index, song in enumerate(self.songs) for visit in range(song.visits)
         ]
         crops.sort(key=lambda crop: uniform(self.seed, "order", crop.draw))
         if self.batch_size == 1:
@@ -106,10 +110,10 @@ class Order:
         song = self.songs[index]
         length = min(song.frames, self.window or song.frames)
         # multiples of the golden ratio fill the song evenly however many visits there are
-        count = epoch * song.repeat * self.repeats + visit
+        count = epoch * song.visits + visit
         place = (uniform(self.seed, "crop", song.name) + count * GOLDEN_RATIO) % 1.0
         start = int(place * (song.frames - length + 1))
-        return Crop(index, start, length, seed_of(self.seed, "visit", epoch, song.name, visit))
+        return Crop(index, start, length, seed_of(self.seed, "visit", epoch, song.name, visit), song.weight)
 
     def _step(self, step: int, batches: list[tuple[Crop, ...]]) -> Iterator[BatchPlan]:
         frames = sum(crop.length for batch in batches for crop in batch)

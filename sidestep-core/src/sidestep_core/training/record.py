@@ -34,7 +34,9 @@ def begin_record(plan: TrainPlan) -> None:
             "variant": plan.model.variant,
             "model": plan.model.name,
             "model_identity": plan.identity,
-            "songs": len(plan.store.songs),
+            "songs": len(plan.songs),
+            "held_out": [song.name for song in plan.held_out],
+            "learning_rate": plan.learning_rate,
             "targets": len(plan.targets),
             "trainable": plan.trainable,
             "total_steps": plan.total_steps,
@@ -55,6 +57,7 @@ def begin_record(plan: TrainPlan) -> None:
 def adapter_metadata(plan: TrainPlan) -> dict[str, str]:
     """Return what an adapter file says about where it comes from; the same for every way a run was interrupted."""
     adapter = component(plan.components.adapter)
+    decay = plan.request.train.ema_decay
     metadata = {
         "sidestep_version": versions()["sidestep-core"],
         "base_model": plan.model.name,
@@ -62,8 +65,9 @@ def adapter_metadata(plan: TrainPlan) -> dict[str, str]:
         "base_identity": plan.identity,
         "adapter_type": adapter.pop("type"),
         **{name: str(value) for name, value in adapter.items()},
-        "conditioning": plan.store.conditioning,
-        "trigger_tag": ", ".join(sorted({song.tag for song in plan.store.songs if song.tag})),
+        "conditioning": plan.stores[0].conditioning,
+        "trigger_tag": ", ".join(sorted({song.tag for store in plan.stores for song in store.songs if song.tag})),
+        "weights": f"exponential average, decay {decay:g}" if decay else "",
         "run": plan.name,
     }
     return {name: value for name, value in metadata.items() if value}

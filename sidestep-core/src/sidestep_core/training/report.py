@@ -23,6 +23,8 @@ class Reporter:
         self._state, self._device = state, device
         self._began = self._epoch_began = self._reported_at = time.monotonic()
         self._reported = state.step
+        plan = state.plan
+        self._has_weights = plan.request.train.loss_weighting != "none" or any(s.weight != 1 for s in plan.songs)
 
     def steps_done(self, result: StepResult) -> StepsDone:
         """Return what happened since the last such event."""
@@ -38,9 +40,15 @@ class Reporter:
             grad_norm=result.grad_norm,
             steps_per_second=(state.step - self._reported) / max(now - self._reported_at, 1e-9),
             memory=used_memory(self._device),
+            extra=self._extra(),
         )
         self._reported, self._reported_at = state.step, now
         return event
+
+    def _extra(self) -> dict[str, float]:
+        weighted = self._state.losses.weighted.take()
+        told = self._state.trainer.schedule.report()
+        return {**told, "weighted_loss": weighted} if self._has_weights else told
 
     def epoch_done(self) -> EpochDone:
         """Return what the epoch came to that ends with this step."""

@@ -63,6 +63,14 @@ class Schedule:
             if hasattr(controller, "observe"):
                 controller.observe(loss, step)
 
+    def report(self) -> dict[str, float]:
+        """Return what controllers have to tell."""
+        told: dict[str, float] = {}
+        for controller in self._controllers.values():
+            if hasattr(controller, "report"):
+                told.update(controller.report())
+        return told
+
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the controllers that have one."""
         return {name: c.state_dict() for name, c in self._controllers.items() if hasattr(c, "state_dict")}

@@ -1,10 +1,12 @@
-"""One source of all randomness: a seed for each purpose and place of a run, so that no state has to be stored."""
+"""One source of all randomness: a seed for each purpose and place of a run, so that no state is stored. Light."""
 
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 def seed_of(*parts: int | str) -> int:
@@ -20,4 +22,6 @@ def uniform(*parts: int | str) -> float:
 
 def generator(device: torch.device | str, *parts: int | str) -> torch.Generator:
     """Return a generator on a device, seeded for the parts."""
+    import torch
+
     return torch.Generator(device).manual_seed(seed_of(*parts))

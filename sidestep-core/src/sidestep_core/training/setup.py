@@ -8,19 +8,23 @@ import attrs
 import torch
 from accelerate import Accelerator
 
+from sidestep_core.builtins.window import Windowed
 from sidestep_core.device import DTYPES, Resolved, free_memory, main_memory
 from sidestep_core.events import Notice
-from sidestep_core.interfaces import Adapter
+from sidestep_core.interfaces import Adapter, TimestepSampler
 from sidestep_core.memory import MemoryEstimate
 from sidestep_core.model.decoder import Decoder
 from sidestep_core.model.load import load_decoder
-from sidestep_core.plan import TrainPlan, memory_on, songs_of
+from sidestep_core.plan import TrainPlan, memory_on
+from sidestep_core.runs import RECORD
 from sidestep_core.specs import BuildContext
+from sidestep_core.training.averaging import Average
 from sidestep_core.training.batches import Batches, stored_bytes
 from sidestep_core.training.order import Order
 from sidestep_core.training.schedule import Schedule
 from sidestep_core.training.seeds import seed_of
 from sidestep_core.training.step import Trainer
+from sidestep_core.training.weighting import make_weighting
 
 # latents and conditioning are kept in memory up to this share of it
 MEMORY_SHARE = 0.25
@@ -55,10 +59,10 @@ def make_setup(plan: TrainPlan, accelerator: Accelerator, precision: Resolved) -
         AdapterError: the adapter does not fit the model.
         LoadError: a component cannot be built.
     """
-    songs = songs_of(plan.store)
+    songs = plan.songs
     decoder = load_decoder(plan.model, device=accelerator.device, dtype=DTYPES[precision])
-    in_memory = stored_bytes(plan.store, songs, plan.model.dims.condition_size) <= MEMORY_SHARE * main_memory()
-    batches = Batches(plan.store, songs, decoder.null_condition[0].cpu(), in_memory=in_memory)
+    in_memory = stored_bytes(songs, plan.model.dims.condition_size) <= MEMORY_SHARE * main_memory()
+    batches = Batches(songs, decoder.null_condition[0].cpu(), in_memory=in_memory)
 
     memory = memory_on(plan, accelerator.device.type, precision)
     budget = free_memory(str(accelerator.device)) + memory.weights  # the weights are already there
@@ -67,6 +71,9 @@ def make_setup(plan: TrainPlan, accelerator: Accelerator, precision: Resolved) -
     notices = [*_about_memory(memory, budget, decoder.checkpointed_layers, chosen is None)]
     if not in_memory:
         notices.append(Notice(message="the tensors do not fit into memory and are read while training"))
+    if plan.held_out:
+        count = len(plan.held_out)
+        notices.append(Notice(message=f"{count} of {count + len(songs)} songs are held out; {RECORD} names them"))
 
     train = plan.request.train
     order = Order(
@@ -74,20 +81,25 @@ def make_setup(plan: TrainPlan, accelerator: Accelerator, precision: Resolved) -
         seed=train.seed,
         batch_size=train.batch_size,
         accumulation=train.accumulation,
-        repeats=plan.request.data.dataset_repeats,
         window=plan.window,
         dropout=train.conditioning_dropout,
     )
-    trainer = _make_trainer(plan, decoder, accelerator, DTYPES[precision])
+    if train.batch_size > 1:
+        notices.append(Notice(message=f"{order.padding:.1%} of the frames in a batch are padding"))
+    trainer, said = _make_trainer(plan, decoder, accelerator, DTYPES[precision])
+    notices.extend(Notice(message=line, warning=True) for line in said)
     return Setup(trainer=trainer, order=order, batches=batches, in_memory=in_memory, notices=tuple(notices))
 
 
-def _make_trainer(plan: TrainPlan, decoder: Decoder, accelerator: Accelerator, dtype: torch.dtype) -> Trainer:
+def _make_trainer(
+    plan: TrainPlan, decoder: Decoder, accelerator: Accelerator, dtype: torch.dtype
+) -> tuple[Trainer, tuple[str, ...]]:
+    """Return the trainer and what its optimizer has to say."""
     parts, train = plan.components, plan.request.train
     context = BuildContext(
         model=plan.model.dims,
         variant=plan.model.variant,
-        learning_rate=train.learning_rate,
+        learning_rate=plan.learning_rate,
         total_steps=plan.total_steps,
         steps_per_epoch=plan.steps_per_epoch,
         seed=train.seed,
@@ -96,12 +108,15 @@ def _make_trainer(plan: TrainPlan, decoder: Decoder, accelerator: Accelerator, d
     torch.manual_seed(seed_of(train.seed, "adapter"))
     adapter: Adapter = parts.adapter.build(context)
     adapter.attach(decoder, plan.targets)
-    groups = adapter.groups(train.learning_rate)
+    groups = adapter.groups(plan.learning_rate)
     peaks = [group["lr"] for group in groups]
-    optimizer = parts.optimizer.build(context).create(groups)
+    factory = parts.optimizer.build(context)
+    optimizer = factory.create(groups)
     decoder.train()
     decoder, optimizer = accelerator.prepare(decoder, optimizer)
-    return Trainer(
+    optimizer.train()
+    sampler = _make_sampler(plan, context)
+    trainer = Trainer(
         accelerator=accelerator,
         decoder=decoder,
         adapter=adapter,
@@ -110,17 +125,26 @@ def _make_trainer(plan: TrainPlan, decoder: Decoder, accelerator: Accelerator, d
         peaks=peaks,
         schedule=Schedule(
             {chosen.spec.name: chosen.build(context) for chosen in parts.controllers},
-            learning_rate=train.learning_rate,
+            learning_rate=plan.learning_rate,
             total_steps=plan.total_steps,
             warmup_steps=plan.warmup_steps,
             start_factor=train.warmup_start_factor,
             steps_per_epoch=plan.steps_per_epoch,
         ),
-        sampler=parts.timesteps.build(context),
+        sampler=sampler,
+        weighting=make_weighting(train, sampler),
+        average=Average(adapter.parameters(), train.ema_decay) if train.ema_decay else None,
         seed=train.seed,
         max_norm=train.max_grad_norm,
         dtype=dtype,
     )
+    return trainer, getattr(factory, "notices", ())
+
+
+def _make_sampler(plan: TrainPlan, context: BuildContext) -> TimestepSampler:
+    sampler: TimestepSampler = plan.components.timesteps.build(context)
+    low, high = plan.request.train.timestep_min, plan.request.train.timestep_max
+    return sampler if (low, high) == (0, 1) else Windowed(sampler, low, high)
 
 
 def _about_memory(memory: MemoryEstimate, budget: int, recomputed: int, automatic: bool) -> Iterator[Notice]:

@@ -13,8 +13,9 @@ from sidestep_core.events import CheckpointSaved
 from sidestep_core.files import atomic_folder
 from sidestep_core.plan import TrainPlan
 from sidestep_core.runs import FINAL
+from sidestep_core.training.averaging import final_weights
 from sidestep_core.training.checkpoints import Checkpoint, prune, save_checkpoint
-from sidestep_core.training.fingerprint import differences
+from sidestep_core.training.fingerprint import changed_settings, differences
 from sidestep_core.training.record import adapter_metadata
 from sidestep_core.training.step import Trainer
 from sidestep_core.training.tracker import LossTracker
@@ -26,7 +27,7 @@ class RunState:
 
     Attributes:
         plan: the run.
-        trainer: holds adapter, optimizer, controllers and scaler.
+        trainer: holds adapter, average, optimizer, controllers, sampler and scaler.
         fingerprint: what a run that goes on from here must share.
         step: optimizer steps done.
         saved: step of the newest checkpoint, None before the first.
@@ -47,44 +48,78 @@ class RunState:
 
     def save(self) -> CheckpointSaved:
         """Write a checkpoint, remove those that are too many, and return what is to be told of it."""
-        scaler = self.trainer.accelerator.scaler
+        trainer = self.trainer
+        scaler = trainer.accelerator.scaler
         checkpoint = Checkpoint(
             step=self.step,
-            adapter=self.trainer.adapter.state_dict(),
-            optimizer=self.trainer.optimizer.state_dict(),
+            adapter=trainer.adapter.state_dict(),
+            average=trainer.average.state_dict() if trainer.average is not None else None,
+            optimizer=trainer.optimizer.state_dict(),
             state={
                 "epoch": self.epoch,
                 "fingerprint": self.fingerprint,
-                "controllers": self.trainer.schedule.state_dict(),
+                "controllers": trainer.schedule.state_dict(),
+                "sampler": trainer.sampler.state_dict() if hasattr(trainer.sampler, "state_dict") else None,
                 "losses": self.losses.state_dict(),
                 "scaler": scaler.state_dict() if scaler is not None else None,
             },
         )
-        folder = save_checkpoint(self.plan.run, checkpoint, self.trainer.adapter, adapter_metadata(self.plan))
+        folder = save_checkpoint(self.plan.run, checkpoint, self._write_adapter)
         self.saved = self.step
         prune(self.plan.run, self.plan.request.run.keep_last)
         return CheckpointSaved(step=self.step, epoch=self.epoch, path=folder)
 
-    def restore(self, checkpoint: Checkpoint) -> None:
+    def restore(self, checkpoint: Checkpoint) -> list[str]:
         """Go on from a checkpoint; the learning rate follows from the step and is not part of it.
+
+        Returns:
+            What could not be taken over because settings changed, a line for each.
 
         Raises:
             AdapterError: the adapter's weights do not fit.
         """
-        self.trainer.adapter.load_state_dict(checkpoint.adapter)
-        self.trainer.optimizer.load_state_dict(checkpoint.optimizer)
-        self.trainer.schedule.load_state_dict(checkpoint.state["controllers"])
-        if checkpoint.state["scaler"] is not None and self.trainer.accelerator.scaler is not None:
-            self.trainer.accelerator.scaler.load_state_dict(checkpoint.state["scaler"])
-        self.losses = LossTracker.from_state(checkpoint.state["losses"])
+        trainer, state = self.trainer, checkpoint.state
+        tables = {key.partition(".")[0] for key in changed_settings(state["fingerprint"], self.fingerprint)}
+        trainer.adapter.load_state_dict(checkpoint.adapter)
+        trainer.schedule.load_state_dict(state["controllers"])
+        self.losses = LossTracker.from_state(state["losses"])
         self.step = self.saved = checkpoint.step
+        if state["scaler"] is not None and trainer.accelerator.scaler is not None:
+            trainer.accelerator.scaler.load_state_dict(state["scaler"])
+        left = self._restore_average(checkpoint)
+        if tables & {"optimizer", "adapter"}:
+            left.append("the optimizer starts afresh: what it learned belongs to other settings")
+        else:
+            trainer.optimizer.load_state_dict(checkpoint.optimizer)
+        if hasattr(trainer.sampler, "load_state_dict"):
+            if "timesteps" in tables:
+                left.append("the timestep sampler starts afresh")
+            else:
+                trainer.sampler.load_state_dict(state["sampler"])
+        return left
 
     def export(self) -> Path:
         """Write the adapter as other programs load it."""
         folder = self.plan.run / FINAL
         with atomic_folder(folder) as new:
-            self.trainer.adapter.save(new, metadata=adapter_metadata(self.plan))
+            self._write_adapter(new)
         return folder
+
+    def _write_adapter(self, folder: Path) -> None:
+        trainer = self.trainer
+        with final_weights(trainer.parameters, trainer.optimizer, trainer.average):
+            trainer.adapter.save(folder, metadata=adapter_metadata(self.plan))
+
+    def _restore_average(self, checkpoint: Checkpoint) -> list[str]:
+        average = self.trainer.average
+        if average is not None and checkpoint.average is not None:
+            average.load_state_dict(checkpoint.average)
+        elif average is not None:
+            average.restart()
+            return [f"the average of the weights begins at step {checkpoint.step}"]
+        elif checkpoint.average is not None:
+            return ["the average of the weights ends: the run goes on with the weights themselves"]
+        return []
 
 
 def check_resume(plan: TrainPlan, checkpoint: Checkpoint, fingerprint: dict[str, Any]) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 import torch
@@ -13,10 +14,12 @@ from torch import Tensor, nn
 
 from sidestep_core.interfaces import Adapter, TimestepSampler
 from sidestep_core.model.decoder import Decoder
+from sidestep_core.training.averaging import Average
 from sidestep_core.training.batches import Batch
 from sidestep_core.training.loss import flow_matching_loss
 from sidestep_core.training.schedule import Schedule
 from sidestep_core.training.seeds import generator, seed_of
+from sidestep_core.training.weighting import MinSnr
 
 
 @attrs.frozen(kw_only=True)
@@ -32,6 +35,8 @@ class Trainer:
         peaks: peak learning rate of each group.
         schedule: factor on the peaks.
         sampler: draws timesteps.
+        weighting: weights of samples by their timestep, None for equal ones.
+        average: of the parameters, None if none is kept.
         seed: seed of the run.
         max_norm: largest gradient norm.
         dtype: compute dtype.
@@ -45,54 +50,115 @@ class Trainer:
     peaks: Sequence[float]
     schedule: Schedule
     sampler: TimestepSampler
+    weighting: MinSnr | None
+    average: Average | None
     seed: int
     max_norm: float
     dtype: torch.dtype
 
 
 @attrs.frozen(kw_only=True)
+class BatchLoss:
+    """What a batch gave.
+
+    Attributes:
+        errors: squared error summed over each sample's frames [B], on the device.
+        weights: of the samples [B], on the CPU.
+        t: timesteps [B], on the CPU.
+        frames: real frames of each sample.
+    """
+
+    errors: Tensor
+    weights: Tensor
+    t: Tensor
+    frames: Sequence[int]
+
+
+@attrs.frozen(kw_only=True)
 class StepResult:
-    """What a step came to: mean loss over its real frames, gradient norm before clipping, rate, and if it counted."""
+    """What a step came to.
+
+    Attributes:
+        loss: mean over its real frames, every sample with the weight 1.
+        weighted: the same with the weights that were trained with.
+        grad_norm: gradient norm before clipping.
+        learning_rate: of the first parameter group.
+        applied: whether the step counted.
+        overflow: it did not, but only because the gradients were scaled up too far (fp16).
+    """
 
     loss: float
+    weighted: float
     grad_norm: float
     learning_rate: float
     applied: bool
+    overflow: bool = False
 
 
-def backward(trainer: Trainer, batch: Batch) -> Tensor:
-    """Add a batch's gradients; return its part of the step's loss, left on the device."""
+def backward(trainer: Trainer, batch: Batch) -> BatchLoss:
+    """Add a batch's gradients; return its errors, left on the device."""
     plan = batch.plan
     device = trainer.accelerator.device
     batch = batch.to(device, trainer.dtype)
     place = (plan.step, plan.micro)
     # on the CPU, so that t is the same on every device
     t = trainer.sampler.sample(len(plan.crops), generator=generator("cpu", trainer.seed, "timestep", *place))
+    weights = torch.tensor([crop.weight for crop in plan.crops])
+    if trainer.weighting is not None:
+        weights = weights * trainer.weighting(t)
     draw = generator(device, trainer.seed, "noise", *place)
     noise = torch.randn(batch.latents.shape, generator=draw, device=device)
     # the adapter's dropout draws from torch's global generator
     torch.manual_seed(seed_of(trainer.seed, "dropout", *place))
     errors = flow_matching_loss(trainer.decoder, batch, t.to(device, non_blocking=True), noise, trainer.dtype)
-    loss = errors.sum() / plan.step_frames
+    loss = (errors * weights.to(device, non_blocking=True)).sum() / plan.step_frames
     trainer.accelerator.backward(loss)
-    return loss.detach()
+    return BatchLoss(errors=errors.detach(), weights=weights, t=t, frames=[crop.length for crop in plan.crops])
 
 
-def update(trainer: Trainer, step: int, losses: Sequence[Tensor]) -> StepResult:
+def update(trainer: Trainer, step: int, losses: Sequence[BatchLoss]) -> StepResult:
     """Clip and apply the gradients, unless they are not finite; then nothing changes.
 
-    This reads one pair of numbers from the device, the only time in a step that the host waits. All of the step's
-    work is queued by then, so that only the launch of the update is not hidden; in return any optimizer can be used,
-    and skipping leaves it untouched.
+    This reads the errors and the gradient norm from the device, in one piece: the only time in a step that the host
+    waits. All of the step's work is queued by then, so that only the launch of the update is not hidden; in return any
+    optimizer can be used, and skipping leaves it untouched.
     """
     norm = trainer.accelerator.clip_grad_norm_(trainer.parameters, trainer.max_norm)
-    loss, grad_norm = torch.stack([torch.stack(list(losses)).sum(), norm.float()]).tolist()
+    *errors, grad_norm = torch.cat([*(part.errors for part in losses), norm.float().reshape(1)]).tolist()
+    frames = [count for part in losses for count in part.frames]
+    weights = torch.cat([part.weights for part in losses]).tolist()
+    loss = math.fsum(errors) / sum(frames)
     rate = trainer.schedule.apply(trainer.optimizer.param_groups, trainer.peaks, step)
     finite = math.isfinite(loss) and math.isfinite(grad_norm)
+    scaler = trainer.accelerator.scaler
+    overflow = not finite and math.isfinite(loss) and _can_scale_less(scaler)
     # with a scaler (fp16) the optimizer must see bad gradients: it skips them itself and lowers the scale
-    if finite or trainer.accelerator.scaler is not None:
+    if finite or scaler is not None:
         trainer.optimizer.step()
     trainer.optimizer.zero_grad()
     if finite:
-        trainer.schedule.observe(loss, step)
-    return StepResult(loss=loss, grad_norm=grad_norm, learning_rate=rate, applied=finite)
+        _follow(trainer, step, loss, losses, [error / count for error, count in zip(errors, frames, strict=True)])
+    return StepResult(
+        loss=loss,
+        weighted=math.fsum(error * weight for error, weight in zip(errors, weights, strict=True)) / sum(frames),
+        grad_norm=grad_norm,
+        learning_rate=rate,
+        applied=finite,
+        overflow=overflow,
+    )
+
+
+def _follow(
+    trainer: Trainer, step: int, loss: float, parts: Sequence[BatchLoss], sample_losses: Sequence[float]
+) -> None:
+    """Show what was learned to everything that follows the run: the average, the controllers, the sampler."""
+    if trainer.average is not None:
+        trainer.average.update()
+    trainer.schedule.observe(loss, step)
+    if hasattr(trainer.sampler, "observe"):
+        trainer.sampler.observe(torch.cat([part.t for part in parts]), torch.tensor(sample_losses))
+
+
+def _can_scale_less(scaler: Any) -> bool:
+    # below 1 the scale is no longer what makes gradients overflow; reading it waits for the device, but only here
+    return scaler is not None and scaler.get_scale() > 1

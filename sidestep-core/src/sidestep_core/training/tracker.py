@@ -35,19 +35,22 @@ class LossTracker:
 
     Attributes:
         report: mean since the last report.
+        weighted: the same of the loss with the samples' weights.
         epoch: mean over the epoch.
         bad_steps: steps in a row whose gradients were not finite.
     """
 
     report: Mean = attrs.field(factory=Mean)
+    weighted: Mean = attrs.field(factory=Mean)
     epoch: Mean = attrs.field(factory=Mean)
     bad_steps: int = 0
     _smoothed: float = 0.0
     _count: int = 0
 
-    def add(self, loss: float) -> None:
-        """Take in the loss of a step that counted."""
+    def add(self, loss: float, weighted: float) -> None:
+        """Take in the loss of a step that counted, without and with the samples' weights."""
         self.report.add(loss)
+        self.weighted.add(weighted)
         self.epoch.add(loss)
         self.bad_steps = 0
         self._smoothed = SMOOTHING * self._smoothed + (1 - SMOOTHING) * loss
@@ -65,6 +68,5 @@ class LossTracker:
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> LossTracker:
         """Return the tracker that `state_dict` described."""
-        return cls(
-            Mean(**state["report"]), Mean(**state["epoch"]), state["bad_steps"], state["_smoothed"], state["_count"]
-        )
+        means = {name: Mean(**state[name]) for name in ("report", "weighted", "epoch")}
+        return cls(**means, bad_steps=state["bad_steps"], smoothed=state["_smoothed"], count=state["_count"])

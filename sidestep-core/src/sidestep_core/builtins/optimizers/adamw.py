@@ -1,4 +1,4 @@
-"""Optimizers that come with torch."""
+"""AdamW as torch has it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from sidestep_core.builtins.configs import AdamWConfig
+from sidestep_core.builtins.configs import WeightDecayConfig
 from sidestep_core.specs import BuildContext
 
 FUSED_DEVICES = frozenset({"cpu", "cuda", "mps", "xpu"})
@@ -16,7 +16,7 @@ FUSED_DEVICES = frozenset({"cpu", "cuda", "mps", "xpu"})
 class AdamW:
     """Makes torch's AdamW."""
 
-    def __init__(self, config: AdamWConfig, context: BuildContext) -> None:
+    def __init__(self, config: WeightDecayConfig, context: BuildContext) -> None:
         """Take the weight decay."""
         self.weight_decay = config.weight_decay
 
