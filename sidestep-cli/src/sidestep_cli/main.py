@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -101,6 +102,8 @@ def main() -> None:
     if not sys.warnoptions:
         # libraries announce changes to each other this way; who only runs a command can do nothing about them
         warnings.simplefilter("ignore", FutureWarning)
+        # bitsandbytes reports a kernel that some processors lack, whether anything would use it or not
+        logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     sys.exit(run(sys.argv[1:]))
 
 

@@ -45,6 +45,7 @@ class Slot:
         default: component it has when nothing is said; a slot without `flags` always has it.
         flags: flags that choose its (first) component.
         more: flags that add further ones; such a slot takes several.
+        implied: setting flags that choose their component by themselves, as older command lines use them.
         help: what is chosen, as a sentence.
         more_help: what is added, as a sentence.
     """
@@ -55,6 +56,7 @@ class Slot:
     default: str
     flags: tuple[str, ...] = ()
     more: tuple[str, ...] = ()
+    implied: Mapping[str, str] = attrs.field(factory=dict)
     help: str = ""
     more_help: str = ""
 
@@ -156,12 +158,13 @@ def _slot_parts(slot: Slot, args: Sequence[str], plugins: Plugins, table: Mappin
     saved = dict(table) if slot.more else {table.get("type", slot.default): table}
     if loose := [name for name, settings in saved.items() if not isinstance(settings, Mapping)]:
         raise ConfigError(f"{slot.name}.{loose[0]}: must be a table such as [{slot.name}.{loose[0]}]")
+    implied = [name for flag, name in slot.implied.items() if peek(args, (flag,))]
     if slot.flags:
         first, *others = list(saved) or [slot.default]
-        names = [last(peek(args, slot.flags)) or first, *others]
+        names = [last(peek(args, slot.flags)) or (first if slot.more else last([first, *implied])), *others]
     else:
         names = [slot.default, *saved]
-    for name in dict.fromkeys([*names, *peek(args, slot.more)]):
+    for name in dict.fromkeys([*names, *peek(args, slot.more), *(implied if slot.more else ())]):
         spec = plugins.find(slot.kind, name)
         preset = {key: value for key, value in saved.get(name, {}).items() if key != "type"}
         yield Part(

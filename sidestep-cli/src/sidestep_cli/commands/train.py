@@ -44,6 +44,7 @@ SLOTS = (
         kind="timestep-sampler",
         default="continuous",
         flags=("--timestep-mode",),
+        implied={"--adaptive-timestep-ratio": "adaptive"},
         help="How noise levels are drawn.",
     ),
     Slot(
@@ -53,6 +54,7 @@ SLOTS = (
         default="cosine",
         flags=("--scheduler-type",),
         more=("--lr-control",),
+        implied={"--target-loss": "cruise"},
         help="Course of the learning rate.",
         more_help="Further controller of the learning rate; their factors multiply.",
     ),
