@@ -150,7 +150,8 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(
 def test_a_plan_as_json_has_the_settings_of_the_run(run_cli: RunCli, train_args: tuple[str, ...]) -> None:
     plan = json.loads(run_cli(*train_args, "--dry-run", "--json", "--scheduler-type", "constant").out)
     assert (plan["total_steps"], plan["steps_per_epoch"], plan["songs"]) == (4, 1, 3)
-    assert plan["settings"]["adapter"] == {"type": "lora", "rank": 4, "alpha": 128, "dropout": 0.1}
+    expected = {"type": "lora", "rank": 4, "alpha": 128, "dropout": 0.1}
+    assert plan["settings"]["adapter"].items() >= expected.items()
     assert list(plan["settings"]["lr-control"]) == ["constant"]
     assert len(plan["targets"]) == 44
 

@@ -15,7 +15,6 @@ TRAINING: Mapping[str, tuple[bool, str]] = {
     "--persistent-workers": (True, "loader processes stay for the whole run"),
     "--chunk-decay-every": (False, "windows are spread evenly over a song without counting"),
     "--crop-mode": (False, "--chunk-duration and --max-latent-length say it"),
-    "--bias": (False, "the model's projections have none"),
     "--shift": (False, "it belongs to generating, not to training"),
     "--num-inference-steps": (False, "it belongs to generating, not to training"),
 }
