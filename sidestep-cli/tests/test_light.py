@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from sidestep_core.store.index import Source, StoredSong, TensorStore, write_index
+from sidestep_core.synthetic import write_songs
 
 HEAVY = ("torch", "transformers", "diffusers", "peft", "lycoris", "accelerate", "numpy", "soundfile", "soxr", "rich")
 SCRIPT = """
@@ -26,10 +27,19 @@ LIGHT = [
     ("plugins", "show", "core"),
     ("settings", "show"),
     ("settings", "set", "checkpoint_dir", "models"),
+    ("settings", "clear", "checkpoint_dir"),
+    ("settings", "path"),
     ("presets", "list"),
+    ("presets", "show", "recommended"),
+    ("plugins", "list", "--json"),
+    ("plugins", "check", "sidestep_captioners.plugin"),
     ("history",),
+    ("history", "--json"),
     ("tags", "list", "songs"),
     ("tags", "add", "songs", "--tag", "jazz"),
+    ("tags", "set", "songs", "--tag", "jazz"),
+    ("tags", "remove", "songs", "--tag", "jazz"),
+    ("tags", "clear", "songs", "--dry-run"),
     ("dataset", "--help"),
     ("export", "--help"),
     ("demo", "--help"),
@@ -39,12 +49,12 @@ LIGHT = [
 ]
 
 
-def modules_after(folder: Path, *args: str) -> list[str]:
+def modules_after(folder: Path, *args: str, code: int = 0) -> list[str]:
     environment = {**os.environ, "SIDESTEP_CONFIG_DIR": str(folder / "config")}
     command = [sys.executable, "-c", SCRIPT, *args]
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
-    code, modules = json.loads(result.stderr.splitlines()[-1])
-    assert code == 0, result.stderr
+    ended, modules = json.loads(result.stderr.splitlines()[-1])
+    assert ended == code, result.stderr
     return modules  # type: ignore[no-any-return]
 
 
@@ -91,6 +101,33 @@ def test_a_command_imports_no_other_commands(folder: Path) -> None:
 
 def test_models_are_listed_without_loading_them(folder: Path, tiny_checkpoint: Path) -> None:
     assert heavy(modules_after(folder, "models", "list", "-c", str(tiny_checkpoint))) == []
+
+
+def test_a_dataset_is_listed_without_a_model_library(tmp_path: Path) -> None:
+    write_songs(tmp_path / "songs", seconds=(0.5, 0.5))
+    modules = modules_after(tmp_path, "dataset", "-i", "songs")
+    # lengths are read by soundfile, which brings numpy
+    assert set(heavy(modules)) <= {"numpy", "soundfile", "soxr"}
+
+
+def test_wrong_usage_is_told_without_loading_anything(folder: Path) -> None:
+    for args in (
+        ("train", "--adapter-type", "lorra"),
+        ("train", "--epochs", "0"),
+        ("train", "-d", "nowhere", "-o", "run"),
+        ("preprocess", "-i", "songs"),
+        ("export", "songs", "-t", "nothing"),
+        ("tensors", "info", "nowhere"),
+        ("models", "tiny", "made", "--variants", "huge"),
+        ("models", "list", "-c", "nowhere"),
+    ):
+        assert heavy(modules_after(folder, *args, code=2)) == [], args
+
+
+def test_settings_of_a_whole_run_are_checked_without_loading_anything(folder: Path) -> None:
+    (folder / "mine.toml").write_text("[adapter]\ntype = 'lora'\nrank = 0\n")
+    modules = modules_after(folder, "train", "--preset", "mine.toml", "--lr", "2", code=2)
+    assert heavy(modules) == []
 
 
 def test_tensors_are_summed_up_without_loading_them(tensors: Path) -> None:

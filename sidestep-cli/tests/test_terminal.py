@@ -75,6 +75,10 @@ def dry_run(tensors: Path, tiny_checkpoint: Path) -> tuple[str, ...]:
         ("plugins", "list"),
         ("plugins", "show", "core"),
         ("settings", "show"),
+        ("presets", "list"),
+        ("presets", "show", "recommended"),
+        ("preprocess", "--help"),
+        ("export", "--help"),
     ],
     ids=" ".join,
 )
@@ -91,6 +95,46 @@ def test_models_and_plans_fit_the_terminal(
     (tmp_path / "t").symlink_to(dry_run[4])
     for args in (("models", "list", "-c", "ck"), ("train", "-c", "ck", "-d", "t", "-o", "run", "--dry-run")):
         assert max(map(len, lines(screen(*args, width=width)))) <= width
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    """Return a folder of songs with long names and long tags."""
+    folder = tmp_path / "songs"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number} a song with a name that goes on.wav").touch()
+        tags = ", ".join(f"tag {i}" for i in range(20))
+        (folder / f"{number} a song with a name that goes on.txt").write_text(f"caption: c\ncustom_tag: {tags}\n")
+    return folder
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_last_column_of_a_table_is_wrapped_between_words(screen: Screen, library: Path, width: int) -> None:
+    shown = lines(screen("tags", "list", library, width=width))
+    assert max(map(len, shown)) <= width
+    assert " ".join(" ".join(shown).split()).count("tag 18, tag 19") == 3
+
+
+def test_a_pipe_gets_whole_lines_whatever_the_width(library: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", PROGRAM, "tags", "list", str(library)]
+    variables = {**os.environ, "COLUMNS": "40", "SIDESTEP_CONFIG_DIR": str(tmp_path)}
+    result = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
+    assert len(result.stdout.splitlines()) == 4
+    assert "\x1b[" not in result.stdout
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_runs_fit_the_terminal_with_their_best_loss(screen: Screen, tmp_path: Path, width: int) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text('{"name": "run", "status": "complete", "created": 1.0}')
+    assert "complete" in screen("history", width=width)
+    (row,) = [line for line in lines(screen("history", width=max(width, 80))) if "complete" in line]
+    assert len(row) <= max(width, 80)
+
+
+def test_a_terminal_that_can_nothing_gets_no_moving_parts(screen: Screen) -> None:
+    assert "\x1b[?25l" not in screen("plugins", "list", width=80, TERM="dumb")
 
 
 def test_status_is_coloured_on_a_terminal(screen: Screen) -> None:

@@ -271,25 +271,6 @@ def test_a_signal_saves_the_run_and_it_can_go_on(
 # export
 
 
-@pytest.fixture(scope="session")
-def adapter(tensors: Path, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a trained adapter."""
-    from sidestep_core.configs import DataConfig, RunConfig, TrainConfig
-    from sidestep_core.requests import TrainRequest
-
-    folder = tmp_path_factory.mktemp("trained")
-    toolkit = Toolkit(settings=Settings(folder / "settings.toml"))
-    request = TrainRequest(
-        model=ModelConfig(checkpoint_dir=tiny_checkpoint, device="cpu"),
-        data=DataConfig(dataset_dir=(tensors,)),
-        train=TrainConfig(max_steps=1),
-        run=RunConfig(output_dir=folder / "run"),
-    )
-    for _ in toolkit.train(toolkit.plan(request)):
-        pass
-    return folder / "run" / "final"
-
-
 @pytest.mark.parametrize("flags", [(), ("--adapter-dir",)])
 def test_an_adapter_is_exported_with_proof(
     run_cli: RunCli, adapter: Path, tmp_path: Path, flags: tuple[str, ...]

@@ -100,3 +100,11 @@ def test_what_is_written_reads_back_equal(made):
 def test_lists_read_back_as_tuples(names):
     made = TargetsConfig(target_modules=tuple(names))
     assert structure(unstructure(made), TargetsConfig, "targets") == made
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize(
+    ("config_type", "name"), [(TrainConfig, "learning_rate"), (DataConfig, "chunk_duration"), (Account, "high")]
+)
+def test_a_number_that_is_not_finite_is_refused_once(config_type, name, value):
+    assert faults({name: value}, config_type, "it") == [f"it.{name}: expected a finite number, got {value!r}"]

@@ -271,3 +271,9 @@ def test_a_file_of_another_shape_is_refused(tmp_path: Path, content: str, messag
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no dataset file"):
         read_dataset(tmp_path / "d.json")
+
+
+def test_the_folder_of_a_dataset_file_is_made(folder: Path) -> None:
+    path = folder / "lists" / "new" / "mine.json"
+    assert write_dataset(scan_folder(folder), path, created_at="now", seconds=seconds) == ()
+    assert len(read_dataset(path).songs) == len(scan_folder(folder).songs)

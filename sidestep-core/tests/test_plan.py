@@ -283,3 +283,10 @@ def test_a_run_without_a_name_is_called_after_time_and_adapter(plan):
 def test_a_window_of_timesteps_needs_room():
     with pytest.raises(ValueError, match=r"timestep_min \(0\.8\) must be below timestep_max \(0\.5\)"):
         TrainConfig(timestep_min=0.8, timestep_max=0.5)
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "file/far/below"])
+def test_a_run_cannot_be_where_a_file_is(plan, tmp_path, place):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"cannot be made: '.*file' is a file"):
+        plan(run={"output_dir": tmp_path / place})

@@ -81,3 +81,9 @@ def test_a_module_that_does_not_import_is_an_error(write):
 
 def test_imports_are_looked_at_in_a_process_of_their_own():
     assert heavy_imports("json") == []
+
+
+@pytest.mark.parametrize("error", ["SystemExit(0)", "SystemExit('bye')", "BaseException"])
+def test_a_module_that_ends_the_process_is_an_error(write, error):
+    with pytest.raises(LoadError, match="cannot be imported"):
+        load_alone(write("ending", f"raise {error}"))

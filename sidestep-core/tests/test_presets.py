@@ -84,3 +84,49 @@ def test_a_request_becomes_tables_by_slot():
     assert tables["adapter"] == {"type": "lora"}
     assert tables["lr-control"] == {"cosine": {}}
     assert "observe" not in tables
+
+
+class Quitting:
+    sidestep_api = 1
+
+    @hookimpl
+    def sidestep_presets(self):
+        raise SystemExit("bye")
+
+
+class Careless:
+    sidestep_api = 1
+
+    def __init__(self, *sources):
+        self.sources = sources
+
+    @hookimpl
+    def sidestep_presets(self):
+        yield from self.sources
+
+
+@pytest.mark.parametrize("content", [b"[train", b"epochs = 3", b"\xff\xfe", None])
+def test_a_plugin_that_ships_a_bad_preset_loses_its_own_and_no_others(user_presets, tmp_path, content):
+    good, bad = tmp_path / "good.toml", tmp_path / "bad.toml"
+    good.write_text("[train]\nepochs = 3\n", encoding="utf-8")
+    if content is not None:
+        bad.write_bytes(content)
+    plugins = Plugins(entry_points=False, extra={"careless": Careless(good, bad), "careful": Careless(good)})
+    assert [(p.name, p.origin) for p in list_presets(plugins)] == [("good", "careful")]
+    (problem,) = plugins.records[0].problems
+    assert problem.startswith("sidestep_presets: preset '")
+    assert str(bad) in problem
+
+
+def test_a_plugin_that_exits_when_it_is_asked_for_presets_is_passed_over(user_presets, tmp_path):
+    good = tmp_path / "good.toml"
+    good.write_text("[train]\nepochs = 3\n", encoding="utf-8")
+    plugins = Plugins(entry_points=False, extra={"quitting": Quitting(), "careful": Careless(good)})
+    assert find_preset("good", plugins).origin == "careful"
+    assert plugins.records[0].problems == ["sidestep_presets: SystemExit: bye"]
+
+
+def test_an_unknown_preset_may_be_among_those_that_could_not_be_read(user_presets, tmp_path):
+    plugins = Plugins(entry_points=False, extra={"careless": Careless(tmp_path / "gone.toml")})
+    with pytest.raises(UnknownName, match=r"there is none.*\nnot loaded: sidestep_presets: preset .*gone.toml' cannot"):
+        find_preset("gone", plugins)

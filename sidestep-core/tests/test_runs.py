@@ -133,3 +133,28 @@ def test_other_folders_are_no_checkpoints(tmp_path):
     (tmp_path / "checkpoints" / "step_3.old").mkdir(parents=True)
     (tmp_path / "checkpoints" / "step_3.old" / "state.json").write_text("{}")
     assert checkpoints(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("created", "yesterday"), ("created", None), ("total_steps", 2.5), ("epochs", "3"), ("name", 3), ("status", [])],
+)
+def test_a_record_with_something_else_in_a_field_is_not_that_of_a_run(tmp_path, field, value):
+    write_record(tmp_path, {"name": "mine", field: value})
+    with pytest.raises(SidestepError, match=rf"is not that of a run \({field} is "):
+        read_run(tmp_path)
+    assert find_runs([tmp_path]) == []
+
+
+@pytest.mark.parametrize("line", [b"3", b"null", b"[]", b'{"kind": "step"}', b'{"kind": "start"}', b"\xff\xfe"])
+def test_a_line_of_progress_that_makes_no_sense_is_left_out(tmp_path, line):
+    good = b'{"kind": "step", "step": 1, "epoch": 1, "loss": 0.5}'
+    (tmp_path / "progress.jsonl").write_bytes(good + b"\n" + line + b"\n")
+    assert read_progress(tmp_path / "progress.jsonl") == [json.loads(good)]
+
+
+def test_a_step_without_a_loss_is_a_step_all_the_same(tmp_path):
+    write_record(tmp_path, {"name": "mine"})
+    (tmp_path / "progress.jsonl").write_text('{"kind": "step", "step": 4, "epoch": 1}\n')
+    run = read_run(tmp_path)
+    assert (run.step, run.loss, run.best_loss) == (4, None, None)

@@ -86,3 +86,12 @@ def test_every_setting_is_listed_with_its_value(path):
         "adapters_dir": "out",
         "disabled": None,
     }
+
+
+@pytest.mark.parametrize("text", ["", "  "])
+def test_nothing_is_no_value(path, text):
+    settings = Settings.load(path)
+    settings.set("audio_dir", "songs")
+    with pytest.raises(ConfigError, match="no value for 'audio_dir'; 'sidestep settings clear audio_dir' removes"):
+        settings.set("audio_dir", text)
+    assert Settings.load(path).get("audio_dir") == Path("songs")

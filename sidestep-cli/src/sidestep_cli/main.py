@@ -85,6 +85,13 @@ def run(args: Sequence[str], session: Session | None = None) -> int:
     except click.ClickException as error:
         _complain(error.format_message())
         return 2
+    except OSError as error:
+        # what the file system refuses (no room, no permission, a file in the way) is for the user to clear up
+        if error.errno is None:
+            raise
+        where = f"'{error.filename}': " if error.filename else ""
+        _complain(f"{where}{os.strerror(error.errno).lower()}")
+        return 2
     except Exception as error:
         # imported here: --help and --version do without the core
         from sidestep_core.errors import SidestepError

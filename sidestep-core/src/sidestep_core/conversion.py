@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import math
 import operator
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -30,7 +31,10 @@ def _strict(kind: type) -> Any:
         # bool is a kind of int in Python; a setting of true is never 1, and "12" is never 12
         if isinstance(value, bool) is not (kind is bool) or not isinstance(value, _ACCEPTED[kind]):
             raise ValueError(f"expected {kind.__name__}, got {value!r}")
-        return kind(value)
+        made: Any = kind(value)
+        if kind is float and not math.isfinite(made):
+            raise ValueError(f"expected a finite number, got {value!r}")
+        return made
 
     return structure
 
@@ -100,7 +104,7 @@ def unstructure(config: Any) -> dict[str, Any]:
 
 
 def _outside(option: Option, value: Any) -> Iterator[str]:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return
     for name, holds, words in _BOUNDS:
         bound = getattr(option, name)

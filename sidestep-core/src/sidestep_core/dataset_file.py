@@ -73,7 +73,7 @@ def write_dataset(
 
     Args:
         songs: what to list.
-        json_path: file to write.
+        json_path: file to write; its folder is made.
         created_at: time to note in the file, ISO 8601.
         seconds: gives the length of an audio file.
 
@@ -104,6 +104,7 @@ def write_dataset(
         "genre_ratio": songs.genre_ratio,
     }
     content = json.dumps({"metadata": metadata, "samples": samples}, indent=2, ensure_ascii=False)
+    json_path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(json_path, content + "\n")
     return tuple(problems)
 

@@ -207,7 +207,11 @@ def find_checkpoint(run: Path, resume_from: str | None) -> Path | None:
 def _run_folder(config: RunConfig) -> Path:
     if config.output_dir is None:
         raise ConfigError("no folder for the run: give --output-dir")
-    return config.output_dir
+    run = config.output_dir
+    nearest = next(path for path in (run, *run.parents) if path.exists())
+    if not nearest.is_dir():
+        raise ConfigError(f"--output-dir '{run}' cannot be made: '{nearest}' is a file")
+    return run
 
 
 def _refuse_other_run(run: Path, resume: Path | None) -> None:

@@ -36,7 +36,9 @@ def load_alone(module: str) -> PluginRecord:
     """
     try:
         plugin = importlib.import_module(module)
-    except Exception as error:  # foreign code
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # foreign code may do anything at import, sys.exit() included
         raise LoadError(f"module {module!r} cannot be imported: {type(error).__name__}: {error}") from error
     return Plugins(entry_points=False, extra={module: plugin}).records[0]
 

@@ -125,7 +125,9 @@ class Plugins:
             others = [p for p in self.manager.get_plugins() if p is not plugin]
             try:
                 answers = self.manager.subset_hook_caller(hook, others)()
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # foreign code may do anything, sys.exit() included
                 record.fail("broken", f"{hook}: {_one_line(error)}", error)
                 continue
             yield from ((record, answer) for answer in answers)

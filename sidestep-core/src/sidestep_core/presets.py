@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sidestep_core.requests import TrainRequest
 
 MAX_BYTES = 1_000_000
+PRESETS_HOOK = "sidestep_presets"
 
 
 @attrs.frozen(kw_only=True)
@@ -47,7 +48,7 @@ def list_presets(plugins: Plugins) -> list[Preset]:
     """Return all presets by name; a user's preset hides a shipped one of the same name.
 
     Raises:
-        ConfigError: one of them cannot be read.
+        ConfigError: one of the user's cannot be read. A plugin whose presets cannot be read loses them.
     """
     found = {preset.name: preset for preset in _shipped(plugins)}
     folder = user_folder()
@@ -70,7 +71,9 @@ def find_preset(name_or_path: str, plugins: Plugins) -> Preset:
         return read_preset(path, "file")
     known = {preset.name: preset for preset in list_presets(plugins)}
     if name_or_path not in known:
-        raise UnknownName(f"no preset {name_or_path!r}; there is {', '.join(known) or 'none'} (or give a .toml file)")
+        lost = "".join(f"\nnot loaded: {p}" for r in plugins.records for p in r.problems if p.startswith(PRESETS_HOOK))
+        there = ", ".join(known) or "none"
+        raise UnknownName(f"no preset {name_or_path!r}; there is {there} (or give a .toml file){lost}")
     return known[name_or_path]
 
 
@@ -110,6 +113,10 @@ def request_tables(request: TrainRequest) -> dict[str, dict[str, Any]]:
 
 
 def _shipped(plugins: Plugins) -> Iterable[Preset]:
-    for record, sources in plugins.ask("sidestep_presets"):
-        for source in sources:
-            yield read_preset(source, record.name)
+    for record, sources in plugins.ask(PRESETS_HOOK):
+        try:
+            found = [read_preset(source, record.name) for source in sources]
+        except Exception as error:  # what a plugin ships may be anything: its presets are lost, the others stay
+            record.fail("broken", f"{PRESETS_HOOK}: {error}", error)
+            continue
+        yield from found

@@ -22,6 +22,15 @@ CHECKPOINTS = "checkpoints"
 STATE = "state.json"
 FINAL = "final"
 UNFINISHED = "unfinished"
+_KINDS: Mapping[str, type | tuple[type, ...]] = {
+    "name": str,
+    "status": str,
+    "created": (int, float),
+    "adapter_type": str,
+    "variant": str,
+    "total_steps": int,
+    "epochs": int,
+}
 _STEP_FOLDER = re.compile(r"step_(\d+)\Z")
 
 
@@ -65,18 +74,20 @@ class Run:
 def read_progress(path: Path) -> list[dict[str, Any]]:
     """Return the lines of a progress file, without those that a resume overtook; empty if there is none.
 
-    A last line that was cut off by a crash is left out.
+    Lines that a crash cut off or damaged are left out.
     """
     lines: list[dict[str, Any]] = []
     if not path.is_file():
         return lines
-    for text in path.read_text(encoding="utf-8").splitlines():
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             line = json.loads(text)
         except ValueError:
             continue
+        if not isinstance(line, dict) or not isinstance(line.get("step"), int):
+            continue
         if line.get("kind") == "start":
-            lines = [earlier for earlier in lines if earlier.get("step", 0) <= line["step"]]
+            lines = [earlier for earlier in lines if earlier["step"] <= line["step"]]
         lines.append(line)
     return lines
 
@@ -101,6 +112,9 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         raise SidestepError(f"'{folder / RECORD}' is damaged ({error}); move the folder away") from error
     if not isinstance(record, dict):
         raise SidestepError(f"'{folder / RECORD}' is damaged (no object); move the folder away")
+    # other programs write files of that name as well
+    if wrong := [key for key, kind in _KINDS.items() if key in record and not isinstance(record[key], kind)]:
+        raise SidestepError(f"'{folder / RECORD}' is not that of a run ({wrong[0]} is {record[wrong[0]]!r})")
     return record
 
 
@@ -125,7 +139,7 @@ def read_run(folder: Path) -> Run | None:
     steps = [line for line in lines if line.get("kind") == "step"]
     epochs = [line for line in lines if line.get("kind") == "epoch"]
     last = max((*steps, *epochs), key=lambda line: line["step"], default={})
-    losses = [line["loss"] for line in epochs or steps if line["loss"] is not None]
+    losses = [line["loss"] for line in epochs or steps if line.get("loss") is not None]
     final = folder / FINAL
     return Run(
         path=folder,

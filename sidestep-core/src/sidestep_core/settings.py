@@ -118,6 +118,8 @@ class Settings:
             ConfigError: the text is not a value it can have.
         """
         setting = self._find(key)
+        if not text.strip():
+            raise ConfigError(f"no value for {key!r}; 'sidestep settings clear {key}' removes what it is set to")
         value = [part.strip() for part in text.split(",") if part.strip()] if setting.option.many else text
         self._tables.setdefault(setting.table, {})[setting.key] = value
         self._check()

@@ -132,14 +132,15 @@ class Toolkit:
         from sidestep_core.training.loop import train
 
         context = BuildContext(model=plan.model.dims, variant=plan.model.variant, run=plan.run)
-        watching = [chosen.build(context) for chosen in plan.components.observers] + list(observers)
+        everyone = [chosen.build(context) for chosen in plan.components.observers] + list(observers)
+        watching = everyone
         try:
             for event in train(plan, stop=stop):
                 watching = [observer for observer in watching if _shown(observer, event)]
                 yield event
         finally:
-            for observer in watching:
-                observer.close()
+            for observer in everyone:
+                _closed(observer)
 
     def demo(
         self, output: Path, audio_dir: Path | None = None, *, cancelled: Callable[[], bool] = never
@@ -172,3 +173,11 @@ def _shown(observer: Observer, event: Event) -> bool:
         logger.exception("observer %s failed and is dropped for this run", type(observer).__name__)
         return False
     return True
+
+
+def _closed(observer: Observer) -> None:
+    """Close an observer; one that fails at that keeps neither the others open nor the run from ending."""
+    try:
+        observer.close()
+    except Exception:
+        logger.exception("observer %s failed to close", type(observer).__name__)

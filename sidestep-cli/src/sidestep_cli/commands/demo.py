@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from sidestep_core.errors import Cancelled
 from sidestep_core.events import DemoFinished
 
 from sidestep_cli.demo_screen import DemoScreen
@@ -33,7 +34,11 @@ def demo(session: Session, output: Path, audio_dir: Path | None, as_json: bool) 
     """
     with stop_on_signals("what is made so far is kept") as stop:
         events = session.toolkit.demo(output, audio_dir=audio_dir, cancelled=stop)
-        last = follow(events, JsonLines() if as_json else DemoScreen(session))
+        try:
+            last = follow(events, JsonLines() if as_json else DemoScreen(session))
+        except Cancelled as stopped:
+            click.echo(str(stopped), err=True)
+            return stop.exit_code(Cancelled.exit_code)
     if isinstance(last, DemoFinished) and not as_json:
         _print(last)
     return stop.exit_code()

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 from sidestep_core.errors import ConfigError
-from sidestep_core.model.layout import VARIANTS, ModelFolder
+from sidestep_core.model.layout import VARIANTS, ModelFolder, scan
 
-from sidestep_cli.output import amount, json_option, print_json, print_table, size
+from sidestep_cli.output import amount, json_option, print_json, print_table, size, warn
 from sidestep_cli.session import Session, pass_session
 
 
@@ -29,13 +29,18 @@ def models() -> None:
 @pass_session
 def list_(session: Session, checkpoint_dir: Path | None, as_json: bool) -> None:
     """List models with variant, size, precision and what a complete checkpoint would have besides."""
-    found = session.toolkit.models(checkpoint_dir)
+    root = session.toolkit.checkpoint_dir(checkpoint_dir)
+    found = scan(root)
+    for name, reason in found.broken.items():
+        warn(f"{name} cannot be used: {reason}")
     if as_json:
-        print_json([_as_dict(model) for model in found])
-        return
-    click.echo(f"{session.toolkit.checkpoint_dir(checkpoint_dir)}", err=True)
-    headings = ("model", "variant", "layout", "type", "weights", "on disk", "missing")
-    print_table(headings, [_row(model) for model in found], right=("weights", "on disk"))
+        print_json([_as_dict(model) for model in found.models])
+    elif found.models:
+        click.echo(root, err=True)
+        headings = ("model", "variant", "layout", "type", "weights", "on disk", "missing")
+        print_table(headings, [_row(model) for model in found.models], right=("weights", "on disk"))
+    else:
+        click.echo(f"no ACE-Step model in '{root}'", err=True)
 
 
 @models.command()
@@ -58,6 +63,8 @@ def tiny(out: Path, variants: str, diffusers: Path | None, seed: int) -> None:
     names = tuple(name.strip() for name in variants.split(",") if name.strip())
     if unknown := [name for name in names if name not in VARIANTS]:
         raise ConfigError(f"no variant {unknown[0]!r}; there is {', '.join(VARIANTS)}")
+    if not names:
+        raise ConfigError(f"no variant to write; there is {', '.join(VARIANTS)}")
     from sidestep_core.model.tiny import write_tiny
 
     write_tiny(out, variants=names, diffusers=diffusers, seed=seed)

@@ -1,0 +1,154 @@
+"""`sidestep export` of a trained adapter: where it goes, in what form, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+RunCli = Callable[..., Any]
+WEIGHTS = "adapter_model.safetensors"
+
+
+@pytest.fixture
+def copied(adapter: Path, tmp_path: Path) -> Path:
+    """Return a trained adapter to be changed."""
+    return Path(shutil.copytree(adapter, tmp_path / "final"))
+
+
+def report(run_cli: RunCli, *args: str | Path) -> dict[str, Any]:
+    result = run_cli("export", *args, "--json")
+    assert result.code == 0, result.err
+    return json.loads(result.out)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("target", ["native", "diffusers"])
+def test_without_an_output_it_goes_beside_the_adapter(run_cli: RunCli, copied: Path, target: str) -> None:
+    (path,) = report(run_cli, copied, "-t", target)["paths"]
+    assert Path(path).is_relative_to(copied.with_name(f"final-{target}"))
+    assert Path(path).exists()
+
+
+@pytest.mark.parametrize("target", ["native", "diffusers"])
+def test_json_says_who_read_it_back_and_how_exactly(run_cli: RunCli, copied: Path, target: str) -> None:
+    found = report(run_cli, copied, "-t", target)
+    assert (found["modules"], found["error"] <= 1e-5, found["notes"]) == (44, True, [])
+    assert found["reader"].split()[0] in ("peft", "diffusers")
+
+
+def test_the_file_itself_can_be_named(run_cli: RunCli, copied: Path, tmp_path: Path) -> None:
+    report(run_cli, copied / WEIGHTS, "-t", "diffusers", "-o", "out/mine.safetensors")
+    assert (tmp_path / "out" / "mine.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("keep", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)]
+)
+def test_weights_are_written_in_the_wanted_form(
+    run_cli: RunCli, copied: Path, tmp_path: Path, name: str, dtype: torch.dtype
+) -> None:
+    report(run_cli, copied, "-t", "native", "-o", "out", "--dtype", name)
+    assert {tensor.dtype for tensor in load_file(tmp_path / "out" / WEIGHTS).values()} == {dtype}
+
+
+def test_exporting_twice_gives_the_same_bytes(run_cli: RunCli, copied: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        report(run_cli, copied, "-t", "native", "-o", name)
+    assert (tmp_path / "one" / WEIGHTS).read_bytes() == (tmp_path / "two" / WEIGHTS).read_bytes()
+
+
+def test_the_adapter_is_left_as_it_was(run_cli: RunCli, copied: Path) -> None:
+    before = {path.name: path.read_bytes() for path in copied.iterdir()}
+    report(run_cli, copied, "-t", "native")
+    assert {path.name: path.read_bytes() for path in copied.iterdir()} == before
+
+
+def test_other_files_where_it_goes_are_left_alone(run_cli: RunCli, copied: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("precious")
+    report(run_cli, copied, "-t", "native", "-o", "out")
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "precious"
+
+
+def test_without_the_proof_it_is_said_to_be_unproven(run_cli: RunCli, copied: Path) -> None:
+    result = run_cli("export", copied, "-t", "native", "--no-verify")
+    assert (result.code, result.err) == (0, "warning: not verified (--no-verify)\n")
+    assert "proof" not in result.out
+    assert report(run_cli, copied, "-t", "native", "--no-verify")["error"] is None
+
+
+def test_the_base_model_is_checked_when_it_is_known(run_cli: RunCli, copied: Path, tiny_checkpoint: Path) -> None:
+    found = report(run_cli, copied, "-t", "native", "-c", tiny_checkpoint, "-M", "base")
+    assert found["modules"] == 44
+
+
+def test_a_base_model_of_another_shape_is_refused(
+    run_cli: RunCli, copied: Path, make_checkpoint: Callable[..., Path]
+) -> None:
+    other = make_checkpoint(hidden=128, layers=2)
+    result = run_cli("export", copied, "-t", "native", "-c", other)
+    assert (result.code, result.out) == (2, "")
+    assert "the adapter does not fit 'acestep-v15-base'" in result.err
+    assert not copied.with_name("final-native").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("nowhere", "-t", "native"), "nowhere"),
+        (("empty", "-t", "native"), "empty"),
+        (("final", "-t", "nativ"), "no exporter 'nativ'; there is diffusers, native; did you mean 'native'?"),
+        (("final",), "Missing option '-t' / '--target'"),
+        (("final", "-t", "native", "--dtype", "int8"), "'int8' is not one of 'keep', 'fp32', 'bf16', 'fp16'"),
+        (("final", "-t", "native", "-o", "final"), "lies in the adapter's own folder; give another --output"),
+        (("final", "-t", "native", "-o", "final/deeper"), "lies in the adapter's own folder; give another --output"),
+        (("final", "-t", "native", "-o", "file"), "file is a file; give a folder as --output"),
+        (("final", "-t", "native", "-c", "nowhere"), "no folder 'nowhere', which --checkpoint-dir names"),
+        (("final", "-t", "native", "-M", "base"), "no checkpoint folder: give --checkpoint-dir"),
+    ],
+)
+@pytest.mark.usefixtures("copied")
+def test_what_cannot_be_exported_is_refused(
+    run_cli: RunCli, tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    before = sorted(tmp_path.rglob("*"))
+    result = run_cli("export", *words)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("error: ")
+    assert message in result.err
+    assert [path for path in sorted(tmp_path.rglob("*")) if path not in before] == []
+
+
+def test_a_run_folder_says_where_its_adapter_is(run_cli: RunCli, run_folder: Path) -> None:
+    result = run_cli("export", run_folder, "-t", "native")
+    assert result.code == 2
+    assert "there is one in final" in result.err
+
+
+@pytest.mark.parametrize("damage", ["truncated", "not finite", "half a pair"])
+def test_a_damaged_adapter_is_refused_and_nothing_is_written(run_cli: RunCli, copied: Path, damage: str) -> None:
+    file = copied / WEIGHTS
+    tensors = load_file(file)
+    name = next(iter(tensors))
+    if damage == "truncated":
+        file.write_bytes(file.read_bytes()[:-100])
+    elif damage == "not finite":
+        save_file({**tensors, name: torch.full_like(tensors[name], float("nan"))}, file)
+    else:
+        save_file({key: tensor for key, tensor in tensors.items() if key != name}, file)
+    result = run_cli("export", copied, "-t", "native")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("error: ")
+    assert not copied.with_name("final-native").exists()
+
+
+def test_help_lists_the_targets_that_are_installed(run_cli: RunCli) -> None:
+    assert "[diffusers, native]" in " ".join(run_cli("export", "--help").out.split())
