@@ -65,15 +65,17 @@ def settings_page() -> str:
                 parts.append(_table(spec.config))
     parts.append(f"## preprocess\n\n{_table(configs.PreprocessConfig)}")
     parts.append("## User settings\n\nKept in one file; `sidestep settings path` says where.\n")
-    parts += [f"### [{name}]\n\n{_table(table)}" for name, table in settings.TABLES.items()]
+    parts += [f"### [{name}]\n\n{_table(table, flags=False)}" for name, table in settings.TABLES.items()]
     return "\n".join(parts)
 
 
-def _table(config: type) -> str:
-    rows = ["| setting | flag | type | default | meaning |", "|---|---|---|---|---|"]
+def _table(config: type, *, flags: bool = True) -> str:
+    columns = ("setting", *(("flag",) if flags else ()), "type", "default", "meaning")
+    rows = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     for option in options_of(config):
-        flags = " ".join(f"`{flag}`" for flag in (*option.flags, *([option.short] if option.short else [])))
-        rows.append(f"| `{option.name}` | {flags} | {_type(option)} | {_default(option)} | {option.help} |")
+        named = " ".join(f"`{flag}`" for flag in (*option.flags, *([option.short] if option.short else [])))
+        cells = (f"`{option.name}`", *((named,) if flags else ()), _type(option), _default(option), option.help)
+        rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
 
 

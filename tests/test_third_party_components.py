@@ -611,7 +611,6 @@ def test_a_qualified_name_of_an_unknown_plugin_is_unknown(place):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="controllers are kept by their bare name: the second one replaces the first")
 def test_controllers_of_one_name_from_two_plugins_both_count(place):
     chosen = ("--adapter-type", "hooked", "--scheduler-type", "one:wave", "--lr-control", "two:wave")
     result = place.train("both", *chosen, "--max-steps", "1")

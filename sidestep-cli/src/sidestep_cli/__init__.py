@@ -1,1 +1,1 @@
-
+"""The `sidestep` command."""

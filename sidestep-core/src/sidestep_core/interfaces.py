@@ -41,7 +41,10 @@ class Adapter(Protocol):
         """Restore what `state_dict` gave; raise `AdapterError` naming keys that do not fit."""
 
     def save(self, folder: Path, *, metadata: Mapping[str, str]) -> list[Path]:
-        """Write the adapter files that other programs load, in the original names; return what was written."""
+        """Write the adapter files that other programs load, in the original names; return what was written.
+
+        The folder may be there already, with other files in it, or not.
+        """
 
     def deltas(self) -> Iterator[tuple[str, Tensor]]:
         """Yield `(module name, [out, in] float32 weight difference)` of every adapted projection."""

@@ -30,10 +30,21 @@ class Choice:
 
 @attrs.frozen(kw_only=True)
 class Chosen(Generic[S]):
-    """A component that was found, with its settings."""
+    """A component that was found, with its settings.
+
+    Attributes:
+        spec: the component.
+        config: its settings, None for the defaults.
+        called: what it was asked for by: its name, or `plugin:name` where several plugins have one of that name.
+    """
 
     spec: S
     config: Any = None
+    called: str = attrs.field()
+
+    @called.default
+    def _its_name(self) -> str:
+        return self.spec.name
 
     def build(self, context: BuildContext) -> Any:
         """Import the component and make it; raise `LoadError` if that fails."""

@@ -162,7 +162,7 @@ class Toolkit:
         return exporter.export(request)  # type: ignore[no-any-return]
 
     def _chosen(self, kind: str, choice: Choice) -> Chosen[Any]:
-        return Chosen(spec=self.plugins.find(kind, choice.name), config=choice.config)
+        return Chosen(spec=self.plugins.find(kind, choice.name), config=choice.config, called=choice.name)
 
 
 def _shown(observer: Observer, event: Event) -> bool:

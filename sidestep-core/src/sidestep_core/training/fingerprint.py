@@ -37,7 +37,7 @@ def fingerprint(plan: TrainPlan, precision: str) -> dict[str, Any]:
         "adapter": component(components.adapter),
         "timesteps": component(components.timesteps),
         "optimizer": component(components.optimizer),
-        "lr-control": {c.spec.name: component(c) for c in components.controllers},
+        "lr-control": {c.called: component(c) for c in components.controllers},
     }
     settings = {f"{table}.{key}": value for table, values in tables.items() for key, value in values.items()}
     songs = {song.name: _song(song) for song in plan.songs}

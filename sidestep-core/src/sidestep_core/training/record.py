@@ -30,7 +30,7 @@ def begin_record(plan: TrainPlan) -> None:
             "name": plan.name,
             "status": UNFINISHED,
             "created": before.get("created", time.time()),
-            "adapter_type": parts.adapter.spec.name,
+            "adapter_type": parts.adapter.called,
             "variant": plan.model.variant,
             "model": plan.model.name,
             "model_identity": plan.identity,
@@ -76,7 +76,7 @@ def adapter_metadata(plan: TrainPlan) -> dict[str, str]:
 def component(chosen: Chosen[Any]) -> dict[str, Any]:
     """Return a component's type and settings as plain values."""
     config = config_of(chosen)
-    return {"type": chosen.spec.name, **(unstructure(config) if attrs.has(type(config)) else {})}
+    return {"type": chosen.called, **(unstructure(config) if attrs.has(type(config)) else {})}
 
 
 def versions() -> dict[str, str]:

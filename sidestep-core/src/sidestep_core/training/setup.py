@@ -124,7 +124,7 @@ def _make_trainer(
         optimizer=optimizer,
         peaks=peaks,
         schedule=Schedule(
-            {chosen.spec.name: chosen.build(context) for chosen in parts.controllers},
+            {chosen.called: chosen.build(context) for chosen in parts.controllers},
             learning_rate=plan.learning_rate,
             total_steps=plan.total_steps,
             warmup_steps=plan.warmup_steps,
