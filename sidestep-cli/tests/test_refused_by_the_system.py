@@ -59,7 +59,9 @@ def test_a_file_in_the_way_is_named_and_left_alone(
     assert (tmp_path / "file").read_text() == "precious"
 
 
-def test_a_run_says_which_file_is_in_its_way(run_cli: RunCli, tmp_path: Path, tiny_checkpoint: Path, tensors: Path) -> None:
+def test_a_run_says_which_file_is_in_its_way(
+    run_cli: RunCli, tmp_path: Path, tiny_checkpoint: Path, tensors: Path
+) -> None:
     (tmp_path / "file").touch()
     result = run_cli("train", "-c", tiny_checkpoint, "-d", tensors, "-o", "file/a/b")
     assert (result.code, result.err) == (2, "error: --output-dir 'file/a/b' cannot be made: 'file' is a file\n")

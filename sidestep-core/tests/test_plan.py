@@ -250,5 +250,5 @@ def test_a_run_without_a_name_is_called_after_time_and_adapter(plan):
 @pytest.mark.parametrize("place", ["file", "file/below", "file/far/below"])
 def test_a_run_cannot_be_where_a_file_is(plan, tmp_path, place):
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="cannot be made: '.*file' is a file"):
+    with pytest.raises(ConfigError, match=r"cannot be made: '.*file' is a file"):
         plan(run={"output_dir": tmp_path / place})
