@@ -215,9 +215,9 @@ def test_inline_flags_that_train_has_itself_keep_their_meaning(run_cli: RunCli, 
     run_cli("train", "--preprocess", *words, toolkit=noting)
     assert (noting.tensors[0][0].seed, noting.tensors[0][0].tensor_output) == (4, Path("t"))
     (request,) = noting.requests
-    assert (request.train.seed, request.run.output_dir, request.data.dataset_dir) == (3, Path("run"), Path("t"))
+    assert (request.train.seed, request.run.output_dir, request.data.dataset_dir) == (3, Path("run"), (Path("t"),))
 
 
 def test_tensors_made_inline_do_not_replace_those_that_are_named(run_cli: RunCli, noting: Any) -> None:
     run_cli("train", "--preprocess", "--audio-dir", "a", "--tensor-output", "t", "-d", "others", toolkit=noting)
-    assert noting.requests[0].data.dataset_dir == Path("others")
+    assert noting.requests[0].data.dataset_dir == (Path("others"),)

@@ -103,7 +103,7 @@ def test_a_base_model_of_another_shape_is_refused(
     [
         (("nowhere", "-t", "native"), "nowhere"),
         (("empty", "-t", "native"), "empty"),
-        (("final", "-t", "nativ"), "no exporter 'nativ'; there is diffusers, native; did you mean 'native'?"),
+        (("final", "-t", "nativ"), "did you mean 'native'?"),
         (("final",), "Missing option '-t' / '--target'"),
         (("final", "-t", "native", "--dtype", "int8"), "'int8' is not one of 'keep', 'fp32', 'bf16', 'fp16'"),
         (("final", "-t", "native", "-o", "final"), "lies in the adapter's own folder; give another --output"),
@@ -151,4 +151,5 @@ def test_a_damaged_adapter_is_refused_and_nothing_is_written(run_cli: RunCli, co
 
 
 def test_help_lists_the_targets_that_are_installed(run_cli: RunCli) -> None:
-    assert "[diffusers, native]" in " ".join(run_cli("export", "--help").out.split())
+    listed = " ".join(run_cli("export", "--help").out.split()).partition("Program or format to write for. [")[2]
+    assert {"diffusers", "native"} <= set(listed.partition("]")[0].split(", "))

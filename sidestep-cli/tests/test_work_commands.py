@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -245,27 +241,6 @@ def test_training_is_left_out_when_only_preprocessing_is_asked_for_or_nothing_is
     result = run_cli("train", flag, "--audio-dir", "songs", "--tensor-output", "t", toolkit=toolkit)
     assert result.code == code
     assert "adapter" not in result.out
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_the_run_and_it_can_go_on(
-    run_cli: RunCli, train_args: tuple[str, ...], tmp_path: Path, number: int, code: int
-) -> None:
-    program = "from sidestep_cli.main import main; main()"
-    args = [*train_args, "--max-steps", "100000", "--epochs", "100000", "--json"]
-    environment = {**os.environ, "SIDESTEP_CONFIG_DIR": str(tmp_path / "config")}
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, *args], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    while json.loads(process.stdout.readline())["event"] != "steps-done":
-        pass
-    process.send_signal(number)
-    last = json.loads(process.communicate(timeout=60)[0].splitlines()[-1])
-    assert (process.returncode, last["event"], last["reason"]) == (code, "run-finished", "stopped")
-    resumed = run_cli(*args, "--max-steps", str(last["step"] + 1), "--resume-from", "latest", "--no-strict-resume")
-    assert resumed.code == 0
 
 
 # export

@@ -10,7 +10,7 @@ import pytest
 import tomli_w
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sidestep_core.builtins.configs import AdamWConfig, ContinuousConfig, CosineConfig
+from sidestep_core.builtins.configs import ContinuousConfig, CosineConfig, WeightDecayConfig
 from sidestep_core.configs import DataConfig, ModelConfig, RunConfig, TargetsConfig, TrainConfig
 from sidestep_core.conversion import structure
 from sidestep_core.options import config, option, options_of
@@ -76,7 +76,7 @@ def test_any_settings_read_back_from_their_tables(tables):
     [
         ("adapter", "adapter", SmallConfig(rank=7, dropout=0.25)),
         ("timesteps", "timesteps", ContinuousConfig(timestep_mu=-0.5)),
-        ("optimizer", "optimizer", AdamWConfig(weight_decay=0.0)),
+        ("optimizer", "optimizer", WeightDecayConfig(weight_decay=0.0)),
     ],
 )
 def test_a_chosen_component_reads_back_from_its_table(slot, field, made):

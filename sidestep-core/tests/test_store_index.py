@@ -156,3 +156,31 @@ def test_opening_a_set_imports_no_model_library(tmp_path: Path) -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     assert ran.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"file": "../precious.txt"},
+        {"frames": 0},
+        {"rows": True},
+        {"seconds": float("nan")},
+        {"seconds": -1.0},
+        {"latents_key": ""},
+    ],
+    ids=str,
+)
+def test_a_song_that_no_run_writes_is_refused(tmp_path, row):
+    key = "0" * 32
+    song = {"name": "a", "frames": 1, "rows": 1, "seconds": 1.0, "latents_key": key, "conditioning_key": key, **row}
+    facts = {"model": "m", "variant": "base", "conditioning": "inference", "latent": "sample", "dtype": "fp32"}
+    index = {"format": 1, **facts, "songs": [song], "sources": {}}
+    (tmp_path / "index.json").write_text(json.dumps(index), "utf-8")
+    with pytest.raises(StoreError, match="is damaged"):
+        open_store(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../../x.pt", "C:x.pt", "/far/away/x.pt"])
+def test_a_manifest_names_files_of_its_own_folder_only(tmp_path, name):
+    (tmp_path / "manifest.json").write_text(json.dumps({"samples": [name]}), "utf-8")
+    assert open_store(tmp_path).songs[0].file == "x.pt"

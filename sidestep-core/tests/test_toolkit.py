@@ -112,7 +112,7 @@ def request_of(tmp_path, tiny_checkpoint, tensors):
         made = tiny_request(
             tmp_path / "run",
             model={"checkpoint_dir": tiny_checkpoint, **tables.pop("model", {})},
-            data={"dataset_dir": tensors, **tables.pop("data", {})},
+            data={"dataset_dir": (tensors,), **tables.pop("data", {})},
             train={"epochs": 2, "accumulation": 1, **tables.pop("train", {})},
             **tables,
         )
@@ -246,7 +246,7 @@ def test_a_plan_needs_a_model_that_is_there(toolkit, request_of):
 
 def test_a_plan_needs_a_tensor_folder_that_is_there(toolkit, request_of, tmp_path):
     with pytest.raises(StoreError, match=r"no tensor folder at .*gone"):
-        toolkit.plan(request_of(data={"dataset_dir": tmp_path / "gone"}))
+        toolkit.plan(request_of(data={"dataset_dir": (tmp_path / "gone",)}))
 
 
 def test_planning_builds_no_component(toolkit, request_of, parts):
@@ -338,7 +338,7 @@ def test_observers_are_closed_once_when_nobody_listens_any_more(toolkit, request
 
 def test_observers_are_closed_once_when_training_cannot_begin(toolkit, request_of, parts, tmp_path, tiny_checkpoint):
     store = write_noise(tmp_path / "tensors", resolve_model(tiny_checkpoint, "base"), frames=[20])
-    plan = toolkit.plan(request_of(data={"dataset_dir": store.path}))
+    plan = toolkit.plan(request_of(data={"dataset_dir": (store.path,)}))
     store.latents_file(store.songs[0]).unlink()
     given = Watcher()
     with pytest.raises(StoreError, match="is missing"):

@@ -108,7 +108,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SidestepError(f"'{folder / RECORD}' is damaged ({error}); move the folder away") from error
     if not isinstance(record, dict):
         raise SidestepError(f"'{folder / RECORD}' is damaged (no object); move the folder away")

@@ -132,9 +132,11 @@ class Toolkit:
         from sidestep_core.training.loop import train
 
         context = BuildContext(model=plan.model.dims, variant=plan.model.variant, run=plan.run)
-        everyone = [chosen.build(context) for chosen in plan.components.observers] + list(observers)
-        watching = everyone
+        everyone = list(observers)
         try:
+            for chosen in plan.components.observers:
+                everyone.insert(len(everyone) - len(observers), chosen.build(context))
+            watching = everyone
             for event in train(plan, stop=stop):
                 watching = [observer for observer in watching if _shown(observer, event)]
                 yield event

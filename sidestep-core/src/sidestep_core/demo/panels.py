@@ -54,8 +54,9 @@ def way_panels(report: Report, adapter: Path) -> tuple[Panel, ...]:
 def _peaks(songs: Sequence[Path]) -> list[Grid]:
     """Return each song's peaks [n] in 0 to 1; the longest song has `BINS` of them."""
     loudness = [np.abs(decode(song)).max(axis=0) for song in songs]
-    width = max(len(song) for song in loudness) // BINS
-    peaks = [song[: len(song) // width * width].reshape(-1, width).max(axis=1) for song in loudness]
+    longest = max(len(song) for song in loudness)
+    parts = [np.array_split(song, max(1, round(BINS * len(song) / longest))) for song in loudness]
+    peaks = [np.array([part.max() for part in song], np.float32) for song in parts]
     return [song / max(float(song.max()), 1e-6) for song in peaks]
 
 

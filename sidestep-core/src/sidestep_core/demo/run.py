@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import shutil
 import statistics
 from collections.abc import Callable, Iterator, Sequence
@@ -45,6 +46,8 @@ def demo(toolkit: Toolkit, output: Path, audio_dir: Path | None, *, cancelled: C
     Raises:
         DatasetError: `audio_dir` holds no usable song, or `output` holds something else.
     """
+    if audio_dir is not None:
+        _check_apart(output.resolve(), audio_dir.resolve())
     _clear(output)
     output.mkdir(parents=True, exist_ok=True)
     (output / MARKER).touch()
@@ -102,8 +105,16 @@ def _run_of(model: ModelConfig, output: Path) -> TrainRequest:
     )
 
 
+def _check_apart(output: Path, audio_dir: Path) -> None:
+    """Refuse to write into the user's songs, or to read them from what is about to be cleared."""
+    if output == audio_dir or output in audio_dir.parents or audio_dir in output.parents:
+        raise DatasetError(f"'{output}' and '{audio_dir}' lie in each other; choose another folder with --output")
+
+
 def _clear(output: Path) -> None:
     """Empty a folder that an earlier demonstration made; anything else in the way is left alone."""
+    if output.exists() and not output.is_dir():
+        raise DatasetError(f"'{output}' is a file; choose a folder with --output")
     if not output.exists() or not any(output.iterdir()):
         return
     if not (output / MARKER).is_file():
@@ -117,8 +128,9 @@ def _copy_songs(folder: Path, copies: Path) -> None:
         copy = copies / song.name
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(song.path, copy)
-        if (sidecar := song.path.with_suffix(".txt")).is_file():
-            shutil.copyfile(sidecar, copy.with_suffix(".txt"))
+        for beside in song.path.parent.glob(f"{glob.escape(song.path.stem)}.*"):
+            if beside.suffix.lower() == ".txt":
+                shutil.copyfile(beside, copy.parent / beside.name)
 
 
 def _export(toolkit: Toolkit, target: str, adapter: Path, model: ModelFolder, output: Path) -> ExportRow:

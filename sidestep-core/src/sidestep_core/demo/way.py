@@ -71,6 +71,7 @@ def heat(values: Grid) -> str:
 def curve(values: Sequence[float], smooth: Sequence[float]) -> str:
     """Draw a loss curve: each value faintly, the smoothed ones on top."""
     top, low = max(values), min(values)
+    top = top if top > low else low + 1
 
     def points(line: Sequence[float]) -> str:
         span = max(len(line) - 1, 1)
@@ -87,7 +88,7 @@ def curve(values: Sequence[float], smooth: Sequence[float]) -> str:
 
 def bars(values: Sequence[float]) -> str:
     """Draw one bar for each value, in proportion to the largest."""
-    step, top = (PANEL - 16) / len(values), max(values)
+    step, top = (PANEL - 16) / len(values), max(values) or 1.0
     return "".join(
         f'<rect x="{8 + i * step:.1f}" y="{TOP + 8 + (HEIGHT - 16) * (1 - v / top):.1f}" width="{step * 0.72:.1f}" '
         f'height="{(HEIGHT - 16) * v / top:.1f}" fill="hsl({150 + 40 * (i % 7) / 6:.0f} 55% 42%)"/>'

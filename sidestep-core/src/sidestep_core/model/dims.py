@@ -37,6 +37,8 @@ _OPTIONAL: dict[str, tuple[str, int | str]] = {
     "timbre_channels": ("timbre_hidden_dim", "latent_channels"),
     "timbre_frames": ("timbre_fix_frame", 750),
 }
+# no dimension of a model comes near it; it keeps a hostile file from filling the memory
+_LARGEST = 1 << 20
 
 
 @attrs.frozen(kw_only=True)
@@ -119,7 +121,7 @@ class ModelDims:
         try:
             dims = cls(
                 **sizes,
-                layer_types=tuple(_get(config, "layer_types", _alternating(sizes["num_layers"]))),
+                layer_types=tuple(map(str, _get(config, "layer_types", _alternating(sizes["num_layers"])))),
                 norm_eps=float(_get(config, "rms_norm_eps", 1e-6)),
                 rope_theta=float(_get(config, "rope_theta", 1e6)),
                 timestep_mu=float(_get(config, "timestep_mu", -0.4)),
@@ -129,6 +131,11 @@ class ModelDims:
             )
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"{where} has a field of the wrong type: {error}") from error
+        for name in ("norm_eps", "rope_theta", "timestep_sigma"):
+            if not 0 < getattr(dims, name) < math.inf:
+                raise CheckpointError(f"{where}: {name} must be above 0, not {getattr(dims, name)!r}")
+        if not math.isfinite(dims.timestep_mu):
+            raise CheckpointError(f"{where}: timestep_mu must be finite, not {dims.timestep_mu!r}")
         if len(dims.layer_types) != dims.num_layers:
             raise CheckpointError(f"{where} has {dims.num_layers} layers but {len(dims.layer_types)} layer_types")
         if unknown := set(dims.layer_types) - set(_LAYER_TYPES):
@@ -181,8 +188,10 @@ def _sizes(config: Mapping[str, Any], where: str) -> dict[str, int]:
         if sizes[ours] is None:
             sizes[ours] = sizes[default] if isinstance(default, str) else default
     for ours, value in sizes.items():
-        if type(value) is not int or value < 1:
-            raise CheckpointError(f"{where}: {names[ours]} must be a positive whole number, not {value!r}")
+        if type(value) is not int or not 1 <= value <= _LARGEST:
+            raise CheckpointError(
+                f"{where}: {names[ours]} must be a positive whole number of at most {_LARGEST}, not {value!r}"
+            )
     return cast("dict[str, int]", sizes)
 
 

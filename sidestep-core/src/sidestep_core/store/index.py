@@ -7,9 +7,10 @@ the file, so a file is either right or not there. Folders of `.pt` files made by
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Literal
 
 import attrs
@@ -23,7 +24,12 @@ LATENTS = "latents"
 CONDITIONING = "conditioning"
 # a key becomes part of a path, so nothing but a hash may be one
 _KEY = attrs.validators.matches_re(re.compile(r"([0-9a-f]{32})?"))
-_COUNT = attrs.validators.and_(attrs.validators.instance_of(int), attrs.validators.ge(0))
+_COUNT: Any = attrs.validators.and_(
+    attrs.validators.instance_of(int), attrs.validators.not_(attrs.validators.instance_of(bool)), attrs.validators.ge(0)
+)
+_SECONDS: Any = attrs.validators.and_(
+    attrs.validators.instance_of((int, float)), attrs.validators.ge(0), attrs.validators.lt(math.inf)
+)
 _TEXT = attrs.validators.instance_of(str)
 
 
@@ -58,7 +64,7 @@ class StoredSong:
     name: str = attrs.field(validator=_TEXT)
     frames: int = attrs.field(validator=_COUNT)
     rows: int = attrs.field(validator=_COUNT)
-    seconds: float = attrs.field(validator=attrs.validators.instance_of((int, float)))
+    seconds: float = attrs.field(validator=_SECONDS)
     repeat: int = attrs.field(default=1, validator=_COUNT)
     latents_key: str = attrs.field(default="", validator=_KEY)
     conditioning_key: str = attrs.field(default="", validator=_KEY)
@@ -141,7 +147,7 @@ def read_index(path: Path) -> TensorStore | None:
         data = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _damaged(file, error) from error
     found = data.get("format") if isinstance(data, dict) else None
     if found != FORMAT:
@@ -168,9 +174,14 @@ def write_index(store: TensorStore) -> None:
 
 
 def _structure(path: Path, data: Mapping[str, Any]) -> TensorStore:
+    songs = tuple(StoredSong(**row) for row in data["songs"])
+    for song in songs:
+        # a file name from an index would be a path of its own, and what an index no longer names is deleted
+        if song.file or not (song.frames and song.rows and song.latents_key and song.conditioning_key):
+            raise ValueError(f"song {song.name!r} is not one of a safetensors set")
     return TensorStore(
         path=path,
-        songs=tuple(StoredSong(**row) for row in data["songs"]),
+        songs=songs,
         sources={name: Source(**row) for name, row in data["sources"].items()},
         **{name: data[name] for name in ("model", "variant", "conditioning", "latent", "dtype")},
     )
@@ -197,10 +208,11 @@ def _listed_in_manifest(folder: Path) -> list[str]:
     try:
         listed = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["samples"]
         return [_inside(PurePosixPath(entry.replace("\\", "/"))) for entry in listed]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return []
 
 
 def _inside(path: PurePosixPath) -> str:
-    # absolute paths are those of the machine that wrote them: the files are in this folder all the same
-    return path.name if path.is_absolute() or ":" in path.parts[0] else str(path)
+    # other paths are those of the machine that wrote them: the files are in this folder all the same
+    outside = path.is_absolute() or ":" in path.parts[0] or ".." in path.parts
+    return PureWindowsPath(path).name if outside else str(path)
