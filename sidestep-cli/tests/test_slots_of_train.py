@@ -21,7 +21,7 @@ Ask = Callable[..., TrainRequest]
 class DampConfig:
     """Settings of a controller that follows the loss."""
 
-    target: float = option(default=0.5, flag="--target-loss", above=0, help="Loss to stay at.")
+    target: float = option(default=0.5, flag="--wanted-loss", above=0, help="Loss to stay at.")
     smoothing: float = option(default=0.98, at_least=0, below=1, help="Share of the past.")
 
 
@@ -30,7 +30,7 @@ class StepConfig:
     """Settings of another controller; one has the same name."""
 
     smoothing: float = option(default=0.5, at_least=0, below=1, help="Share of the past.")
-    every: int = option(default=10, at_least=1, help="Steps.")
+    stride: int = option(default=10, at_least=1, help="Steps.")
 
 
 @config
@@ -142,10 +142,10 @@ def test_controllers_come_in_the_order_they_were_named(ask: Ask) -> None:
 
 
 def test_each_controller_has_its_own_settings(ask: Ask) -> None:
-    request = ask("--lr-control", "damp", "--lr-control", "steps_down", "--target-loss", "0.25", "--every", "3")
+    request = ask("--lr-control", "damp", "--lr-control", "steps_down", "--wanted-loss", "0.25", "--stride", "3")
     assert request.controllers[1:] == (
         Choice(name="damp", config=DampConfig(target=0.25)),
-        Choice(name="steps_down", config=StepConfig(every=3)),
+        Choice(name="steps_down", config=StepConfig(stride=3)),
     )
 
 
@@ -164,7 +164,7 @@ def test_help_shows_the_flag_that_really_sets_it(run_cli: RunCli, toolkit: Any) 
     text = run_cli(*args, toolkit=toolkit).out
     section = text.partition("Learning rate: steps_down:\n")[2].partition("\n\n")[0]
     assert "--steps-down-smoothing X" in section
-    assert "--every N" in section
+    assert "--stride N" in section
 
 
 def test_a_setting_whose_flag_the_run_has_gets_the_adapters_name(ask: Ask) -> None:
@@ -246,7 +246,7 @@ def test_a_preset_fills_several_slots_at_once(ask: Ask, preset: Callable[[str], 
 
 def test_flags_change_the_components_of_a_preset(ask: Ask, preset: Callable[[str], tuple[str, str]]) -> None:
     words = preset("[lr-control.damp]\ntarget = 0.1\nsmoothing = 0.3\n[observe.paper]\nfolder = 'notes'\n")
-    request = ask(*words, "--target-loss", "0.2", "--folder", "elsewhere")
+    request = ask(*words, "--wanted-loss", "0.2", "--folder", "elsewhere")
     assert request.controllers == (Choice(name="damp", config=DampConfig(target=0.2, smoothing=0.3)),)
     assert request.observers[1].config.folder == Path("elsewhere")
 
@@ -265,11 +265,11 @@ def test_a_preset_of_an_adapter_does_not_reach_another_adapter(
 
 
 def test_faults_of_all_components_are_told_together(refused: Callable[..., list[str]]) -> None:
-    words = ("--lr-control", "damp", "--target-loss", "0", "--smoothing", "1", "--adapter-type", "blocks")
+    words = ("--lr-control", "damp", "--wanted-loss", "0", "--smoothing", "1", "--adapter-type", "blocks")
     assert refused(*words, "--block-size", "0", "--epochs", "0") == [
         "error: --epochs: must be at least 1, got 0",
         "error: --block-size: must be at least 1, got 0",
-        "error: --target-loss: must be above 0, got 0",
+        "error: --wanted-loss: must be above 0, got 0",
         "error: --smoothing: must be below 1, got 1",
     ]
 

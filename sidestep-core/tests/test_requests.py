@@ -61,7 +61,10 @@ def values_of(declared):
 
 
 def configs(config_type):
-    return st.builds(config_type, **{declared.name: values_of(declared) for declared in options_of(config_type)})
+    values = {declared.name: values_of(declared) for declared in options_of(config_type)}
+    if config_type is TrainConfig:  # the two ends of the window depend on each other
+        values |= {"timestep_min": st.floats(0.0, 0.4), "timestep_max": st.floats(0.5, 1.0)}
+    return st.builds(config_type, **values)
 
 
 @given(st.fixed_dictionaries({name: configs(config_type) for name, config_type in FIXED.items()}))

@@ -206,9 +206,13 @@ def test_models_are_listed_and_found_by_what_the_settings_of_a_run_say(toolkit, 
     ("change", "kind", "there"),
     [
         ({"adapter": Choice(name="smal")}, "adapter 'smal'", "small; did you mean 'small'"),
-        ({"timesteps": Choice(name="x")}, "timestep-sampler 'x'", "continuous, discrete"),
-        ({"controllers": (Choice(name="cosine"), Choice(name="x"))}, "lr-controller 'x'", "constant, cosine"),
-        ({"optimizer": Choice(name="x")}, "optimizer 'x'", "adamw"),
+        ({"timesteps": Choice(name="x")}, "timestep-sampler 'x'", "adaptive, continuous, discrete"),
+        (
+            {"controllers": (Choice(name="cosine"), Choice(name="x"))},
+            "lr-controller 'x'",
+            "constant, constant_with_warmup, cosine, cosine_restarts",
+        ),
+        ({"optimizer": Choice(name="x")}, "optimizer 'x'", "adafactor, adamw, adamw8bit, lion, prodigy, schedule_free"),
         ({"observers": (Choice(name="x"),)}, "observer 'x'", "progress, watcher"),
     ],
 )

@@ -188,10 +188,10 @@ def _sizes(config: Mapping[str, Any], where: str) -> dict[str, int]:
         if sizes[ours] is None:
             sizes[ours] = sizes[default] if isinstance(default, str) else default
     for ours, value in sizes.items():
-        if type(value) is not int or not 1 <= value <= _LARGEST:
-            raise CheckpointError(
-                f"{where}: {names[ours]} must be a positive whole number of at most {_LARGEST}, not {value!r}"
-            )
+        if type(value) is not int or value < 1:
+            raise CheckpointError(f"{where}: {names[ours]} must be a positive whole number, not {value!r}")
+        if value > _LARGEST:
+            raise CheckpointError(f"{where}: {names[ours]} must be at most {_LARGEST}, not {value!r}")
     return cast("dict[str, int]", sizes)
 
 
