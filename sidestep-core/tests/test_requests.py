@@ -64,6 +64,12 @@ def configs(config_type):
     values = {declared.name: values_of(declared) for declared in options_of(config_type)}
     if config_type is TrainConfig:  # the two ends of the window depend on each other
         values |= {"timestep_min": st.floats(0.0, 0.4), "timestep_max": st.floats(0.5, 1.0)}
+    if config_type is DataConfig:  # checked as a whole
+        few = {"min_size": 1, "max_size": 3}
+        values |= {
+            "dataset_repeats": st.lists(st.integers(1, 9), **few).map(tuple),
+            "dataset_weights": st.lists(st.floats(0.1, 9.0), **few).map(tuple),
+        }
     return st.builds(config_type, **values)
 
 
