@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc
 import pickle
 import types
 import typing
@@ -26,7 +27,7 @@ SAMPLES = {str: "text", int: 3, float: 0.5, bool: True, Path: Path("run"), type(
 def parts_of(hint):
     """Return the plain types that a hint is made of."""
     origin = typing.get_origin(hint)
-    if origin in (tuple, typing.Union, types.UnionType):
+    if origin in (tuple, typing.Union, types.UnionType, collections.abc.Mapping):
         return [part for item in typing.get_args(hint) if item is not ... for part in parts_of(item)]
     return [hint]
 
@@ -37,6 +38,8 @@ def sample(hint):
     if typing.get_origin(hint) is tuple:
         items = typing.get_args(hint)
         return (sample(items[0]),) if items[1:] == (...,) else tuple(map(sample, items))
+    if typing.get_origin(hint) is collections.abc.Mapping:
+        return dict([map(sample, typing.get_args(hint))])
     return SAMPLES[parts_of(hint)[0]]
 
 

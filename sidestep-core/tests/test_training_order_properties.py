@@ -10,30 +10,33 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sidestep_core.configs import DataConfig
 from sidestep_core.model.layout import resolve_model
 from sidestep_core.store.index import StoredSong
 from sidestep_core.store.tensors import load_conditioning, load_latents
 from sidestep_core.testing.tiny_run import write_noise
 from sidestep_core.training.batches import Batches, pad
 from sidestep_core.training.order import Order
+from sidestep_core.training.sets import TrainSong, songs_of
 
 LENGTHS = [13, 40, 41, 70]
+FIVE_TIMES = DataConfig(dataset_repeats=(5,))
+
+
+def a_song(name, frames, visits):
+    stored = StoredSong(name=name, frames=frames, rows=5, seconds=frames / 25)
+    return TrainSong(name=name, store=None, stored=stored, visits=visits)
 
 
 @st.composite
 def orders(draw):
-    rows = draw(st.lists(st.tuples(st.integers(1, 400), st.integers(0, 3)), min_size=1, max_size=12))
-    songs = [
-        StoredSong(name=f"{index}.wav", frames=frames, rows=5, seconds=frames / 25, repeat=repeat)
-        for index, (frames, repeat) in enumerate(rows)
-    ]
-    songs[0] = attrs.evolve(songs[0], repeat=max(1, songs[0].repeat))
+    rows = draw(st.lists(st.tuples(st.integers(1, 400), st.integers(1, 9)), min_size=1, max_size=12))
+    songs = [a_song(f"{index}.wav", frames, visits) for index, (frames, visits) in enumerate(rows)]
     return Order(
         songs=songs,
         seed=draw(st.integers(0, 2**32)),
         batch_size=draw(st.integers(1, 7)),
         accumulation=draw(st.integers(1, 5)),
-        repeats=draw(st.integers(1, 4)),
         window=draw(st.none() | st.integers(1, 500)),
         dropout=draw(st.sampled_from([0.0, 0.15, 1.0])),
     )
@@ -54,7 +57,7 @@ def epoch_plans(order, epoch):
 @any_order
 def test_every_visit_of_every_song_comes_once_in_an_epoch(order, data):
     plans = epoch_plans(order, data.draw(st.integers(0, 3)))
-    visits = {i: song.repeat * order.repeats for i, song in enumerate(order.songs) if song.repeat}
+    visits = {i: song.visits for i, song in enumerate(order.songs)}
     assert Counter(crop.song for crop in crops_of(plans)) == visits
     assert len({crop.draw for crop in crops_of(plans)}) == sum(visits.values())
 
@@ -122,7 +125,7 @@ def test_the_share_of_dropped_conditions_changes_nothing_else(order, data):
 )
 @settings(deadline=None, max_examples=60)
 def test_crops_of_any_number_of_visits_spread_over_the_song(seed, window, room, repeat, epochs):
-    song = StoredSong(name="a.wav", frames=window + room, rows=1, seconds=1.0, repeat=repeat)
+    song = a_song("a.wav", window + room, repeat)
     order = Order(songs=[song], seed=seed, batch_size=1, accumulation=1, window=window)
     starts = sorted(crop.start for epoch in range(epochs) for crop in crops_of(epoch_plans(order, epoch)))
     gaps = [after - before for before, after in pairwise([*starts, starts[0] + room + 1])]
@@ -150,14 +153,16 @@ def test_the_mask_of_any_lengths_marks_exactly_what_is_real(lengths):
 def batches(tmp_path_factory, tiny_checkpoint):
     model = resolve_model(tiny_checkpoint, "base")
     store = write_noise(tmp_path_factory.mktemp("store"), model, frames=LENGTHS, rows=[3, 8, 5], latent="resample")
-    return store, Batches(store, store.songs, torch.full((1, 64), 0.5), in_memory=True)
+    return store, Batches(songs_of((store,), FIVE_TIMES), torch.full((1, 64), 0.5), in_memory=True)
 
 
 @pytest.fixture(params=[(1, None), (2, None), (3, 20), (4, 50)], ids=lambda p: f"{p[0]} of {p[1]}")
 def made(request, batches):
     store, data = batches
     size, window = request.param
-    order = Order(songs=store.songs, seed=3, batch_size=size, accumulation=2, repeats=5, window=window, dropout=0.3)
+    order = Order(
+        songs=songs_of((store,), FIVE_TIMES), seed=3, batch_size=size, accumulation=2, window=window, dropout=0.3
+    )
     return store, [data[plan] for plan in epoch_plans(order, 0)]
 
 

@@ -112,7 +112,7 @@ class StepsDone(Event):
     grad_norm: float
     steps_per_second: float
     memory: int
-    extra: Mapping[str, float] = attrs.field(factory=dict)
+    extra: Mapping[str, float] = attrs.field(factory=dict, hash=False)
 
 
 @attrs.frozen(kw_only=True)
