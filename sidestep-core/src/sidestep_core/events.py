@@ -100,6 +100,9 @@ class StepsDone(Event):
         steps_per_second: over the steps since the last event.
         memory: peak bytes on the device, or of the process on CPU.
         extra: further values by name: what controllers report, and `weighted_loss` where samples have weights.
+        bands: mean loss by timestep since the last event: of ten equal bands of t from 0 to 1, NaN for those that no
+            sample fell into.
+        samples: how many samples fell into each band since the last event.
     """
 
     step: int
@@ -113,6 +116,8 @@ class StepsDone(Event):
     steps_per_second: float
     memory: int
     extra: Mapping[str, float] = attrs.field(factory=dict, hash=False)
+    bands: tuple[float, ...] = ()
+    samples: tuple[int, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -144,8 +149,62 @@ class CheckpointSaved(Event):
 
 
 @attrs.frozen(kw_only=True)
+class Validated(Event):
+    """The held-out songs were tried: the same noise and timesteps each time.
+
+    Attributes:
+        step: optimizer steps done so far.
+        epoch: the epoch of the last step, from 1.
+        loss: mean over all real frames.
+        bands: mean loss of each of ten equal bands of t, NaN for those that were not tried.
+        seconds: how long it took.
+    """
+
+    step: int
+    epoch: int
+    loss: float
+    bands: tuple[float, ...]
+    seconds: float
+
+
+@attrs.frozen(kw_only=True)
+class BestSaved(Event):
+    """The adapter is the best so far and was kept; `loss` is the value it was judged by, `tracked` what that is.
+
+    `tracked` is validation, or smoothed where no song is held out.
+    """
+
+    step: int
+    epoch: int
+    loss: float
+    tracked: str
+    path: Path
+
+
+@attrs.frozen(kw_only=True)
+class MilestoneSaved(Event):
+    """The loss went below a chosen value for the first time, and the adapter was kept."""
+
+    step: int
+    epoch: int
+    milestone: float
+    loss: float
+    path: Path
+
+
+@attrs.frozen(kw_only=True)
+class PreviewMade(Event):
+    """Audio was generated with the adapter as it is; `paths` are the audio files."""
+
+    step: int
+    epoch: int
+    paths: tuple[Path, ...]
+    seconds: float
+
+
+@attrs.frozen(kw_only=True)
 class RunFinished(Event):
-    """Training is over; `reason` is complete, max-steps, stopped or failed."""
+    """Training is over; `reason` is complete, max-steps, early-stop, stopped or failed."""
 
     step: int
     reason: str
