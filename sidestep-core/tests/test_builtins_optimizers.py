@@ -269,3 +269,21 @@ def test_giving_weights_away_in_between_changes_nothing_if_the_own_are_put_back(
 
 def test_adamw_is_made_from_its_class_alone():
     assert isinstance(AdamW(WeightDecayConfig(), BuildContext()).create(groups(weights())), torch.optim.AdamW)
+
+
+def test_auto_is_adamw_where_there_is_no_cuda():
+    made, plain = weights(), weights()
+    step(make("auto", made), 3)
+    step(make("adamw", plain), 3)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(made, plain, strict=True))
+
+
+def test_auto_asks_for_eight_bits_on_cuda(monkeypatch):
+    class OnCuda(nn.Parameter):
+        device = torch.device("cuda")
+
+    asked = []
+    monkeypatch.setattr(AdamW8bit, "create", lambda self, groups: asked.append(groups) or "made")
+    factory = SPECS["auto"].build(WeightDecayConfig(), BuildContext())
+    assert factory.create([{"params": [OnCuda(torch.zeros(1))], "lr": 0.1}]) == "made"
+    assert len(asked) == 1

@@ -18,7 +18,7 @@ class TestCorePlugin(PluginContract):
             "lr-controller",
             ["constant", "constant_with_warmup", "cosine", "cosine_restarts", "cruise", "custom", "linear"],
         ),
-        ("optimizer", ["adafactor", "adamw", "adamw8bit", "lion", "prodigy", "schedule_free"]),
+        ("optimizer", ["adafactor", "adamw", "adamw8bit", "auto", "lion", "prodigy", "schedule_free"]),
         ("observer", ["progress"]),
     ],
 )

@@ -134,7 +134,7 @@ def test_the_components_a_run_has_by_default_are_installed():
         *(plugins.find("lr-controller", choice.name) for choice in request.controllers),
         *(plugins.find("observer", choice.name) for choice in request.observers),
     ]
-    assert [spec.name for spec in chosen] == ["lora", "continuous", "adamw", "cosine", "progress"]
+    assert [spec.name for spec in chosen] == ["lora", "continuous", "auto", "cosine", "progress"]
     assert [spec.name for spec in chosen if spec.missing()] == []
 
 

@@ -63,7 +63,7 @@ class TrainRequest:
     adapter: Choice = Choice(name="lora")
     timesteps: Choice = Choice(name="continuous")
     controllers: tuple[Choice, ...] = (Choice(name="cosine"),)
-    optimizer: Choice = Choice(name="adamw")
+    optimizer: Choice = Choice(name="auto")
     observers: tuple[Choice, ...] = (Choice(name="progress"),)
 
 

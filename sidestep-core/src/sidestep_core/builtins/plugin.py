@@ -94,6 +94,14 @@ def sidestep_optimizers() -> list[OptimizerType]:
     """Return the optimizers."""
     return [
         OptimizerType(
+            name="auto",
+            summary="adamw8bit on CUDA, adamw elsewhere",
+            config=WeightDecayConfig,
+            target="sidestep_core.builtins.optimizers.auto:Auto",
+            # where the device is not known yet, the larger
+            bytes_per_parameter=8.0,
+        ),
+        OptimizerType(
             name="adamw",
             summary="AdamW in float32, fused where the device has it",
             config=WeightDecayConfig,
