@@ -35,7 +35,7 @@ SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
         "models": _command("models", "List the models of a checkpoint folder."),
         "tensors": _command("tensors", "Look into a folder of tensors."),
         "history": _command("history", "List past runs and their losses."),
-        "presets": _command("presets", "List presets and show what they set."),
+        "presets": _command("presets", "List, show, save and share presets."),
         "plugins": _command("plugins", "List plugins and what they offer."),
     },
     "Setting up": {

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import click
 from click.core import ParameterSource
-from sidestep_core.conversion import structure
+from sidestep_core.conversion import structure, unstructure
 from sidestep_core.errors import ConfigError
 from sidestep_core.options import options_of
 from sidestep_core.plugins import Plugins
@@ -63,10 +63,17 @@ class Slot:
 
 @attrs.frozen(kw_only=True)
 class Resolved:
-    """What a command line comes to: a config for each group, the components of each slot with theirs."""
+    """What a command line comes to.
+
+    Attributes:
+        groups: a config for each group.
+        slots: the components of each slot with their configs.
+        given: what was said, on the command line or by a preset, as tables of plain values by `Part.table`.
+    """
 
     groups: Mapping[str, Any]
     slots: Mapping[str, tuple[Choice, ...]]
+    given: Mapping[str, Mapping[str, Any]]
 
     def one(self, slot: str) -> Choice:
         """Return the component of a slot that takes one."""
@@ -194,6 +201,7 @@ def resolve(ctx: click.Context, parts: Sequence[Part]) -> Resolved:
     """Put the command line over the preset over the defaults; raise `ConfigError` with every fault there is."""
     groups: dict[str, Any] = {}
     slots: dict[str, tuple[Choice, ...]] = {}
+    said: dict[str, Mapping[str, Any]] = {}
     faults: list[str] = []
     for part in parts:
         given = [o for o in part.options if o.name and ctx.get_parameter_source(o.name) is ParameterSource.COMMANDLINE]
@@ -209,9 +217,10 @@ def resolve(ctx: click.Context, parts: Sequence[Part]) -> Resolved:
             slots[part.slot] = (*slots.get(part.slot, ()), Choice(name=part.component, config=config))
         else:
             groups[part.table] = config
+        said[part.table] = {k: v for k, v in unstructure(config).items() if k in values} if values else {}
     if faults:
         raise ConfigError("\n".join(faults))
-    return Resolved(groups=groups, slots=slots)
+    return Resolved(groups=groups, slots=slots, given=said)
 
 
 def _configure(part: Part, values: Mapping[str, Any]) -> Any:

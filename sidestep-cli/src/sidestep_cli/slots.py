@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 from sidestep_core.errors import ConfigError
+from sidestep_core.options import options_of
 from sidestep_core.presets import Preset, find_preset
 
-from sidestep_cli.parts import Group, Slot, find_parts, last, peek, resolve
+from sidestep_cli.config_file import Entry, left_over, read_entries, words_of
+from sidestep_cli.output import warn
+from sidestep_cli.parts import Group, Resolved, Slot, find_parts, last, peek, resolve
 from sidestep_cli.session import Session
 from sidestep_cli.setting_options import repeat_flags
 
@@ -35,16 +39,20 @@ class SlotCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Look which components are chosen, then parse with their options."""
         plugins = ctx.ensure_object(Session).toolkit.plugins
-        name = last(peek(args, ("--preset",))) if self._has_preset() else ""
+        name = self._peek("preset", args)
         preset = find_preset(name, plugins) if name else None
         if preset is not None:
             self._check_tables(preset)
         tables = preset.tables if preset else {}
+        file = self._peek("config", args)
+        entries = read_entries(Path(file)) if file else []
         taken = {"--help", "-h"}.union(*(param.opts for param in [*self.params, *self.slot_options]))
-        parts = list(find_parts(self.groups, self.slots, args, plugins=plugins, tables=tables, taken=taken))
+        words = [*words_of(entries), *args]
+        parts = list(find_parts(self.groups, self.slots, words, plugins=plugins, tables=tables, taken=taken))
         ctx.meta[_META] = parts
         many = {flag for part in parts for o in part.options if o.multiple for flag in o.opts}
-        return super().parse_args(ctx, list(repeat_flags(args, many)))
+        from_file = self._from_file(ctx, entries, args)
+        return super().parse_args(ctx, [*from_file, *repeat_flags(args, many)])
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Return the command's own options, those of slots and settings, and --help."""
@@ -52,9 +60,13 @@ class SlotCommand(click.Command):
         made = [option for part in ctx.meta.get(_META, ()) for option in part.options]
         return [*own[:-1], *self.slot_options, *made, own[-1]]
 
+    def resolved(self, ctx: click.Context) -> Resolved:
+        """Return what a parsed command line comes to; raise `ConfigError` with every fault there is."""
+        return resolve(ctx, ctx.meta[_META])
+
     def invoke(self, ctx: click.Context) -> Any:
         """Check all settings together, then call the function."""
-        settings = resolve(ctx, ctx.meta[_META])
+        settings = self.resolved(ctx)
         own = {param.name for param in self.params}
         ctx.params = {name: value for name, value in ctx.params.items() if name in own} | {"settings": settings}
         return super().invoke(ctx)
@@ -72,8 +84,27 @@ class SlotCommand(click.Command):
                     # one width for all sections: the columns line up
                     formatter.write_dl([(flags.ljust(HELP_COLUMN), help_) for flags, help_ in rows], HELP_COLUMN)
 
-    def _has_preset(self) -> bool:
-        return any(param.name == "preset" for param in self.params)
+    def _peek(self, name: str, args: Sequence[str]) -> str:
+        """Return what is given for one of the command's own options, before anything is parsed."""
+        return last(peek(args, (f"--{name}",))) if any(param.name == name for param in self.params) else ""
+
+    def _from_file(self, ctx: click.Context, entries: Sequence[Entry], args: Sequence[str]) -> list[str]:
+        """Return the words of a file's entries; those that no component has are named, the others' passed over."""
+        spellings = [frozenset([*param.opts, *param.secondary_opts]) for param in self.get_params(ctx)]
+        known = frozenset().union(*spellings) | set(self._component_flags(ctx))
+        if unknown := [entry.key for entry in entries if entry.flag not in known]:
+            warn(
+                f"{', '.join(map(repr, unknown))} in --config is nothing that 'sidestep {self.name}' takes; passed over"
+            )
+        return words_of(left_over(entries, args, spellings))
+
+    def _component_flags(self, ctx: click.Context) -> Iterator[str]:
+        """Yield the flags of every component that could be chosen."""
+        registries = ctx.ensure_object(Session).toolkit.plugins.registries
+        specs = [spec for slot in self.slots for spec in registries[slot.kind].every()]
+        yield from (
+            flag for spec in specs if spec.config for setting in options_of(spec.config) for flag in setting.flags
+        )
 
     def _check_tables(self, preset: Preset) -> None:
         known = [*(g.name for g in self.groups), *(s.name for s in self.slots)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from sidestep_core.errors import ConfigError, UnknownName
+from sidestep_core.files import write_atomic
 from sidestep_core.settings import config_folder
 
 if TYPE_CHECKING:
@@ -19,6 +21,22 @@ if TYPE_CHECKING:
     from sidestep_core.requests import TrainRequest
 
 MAX_BYTES = 1_000_000
+# what belongs to a machine or to one run: it is shared with nobody
+LOCAL = frozenset(
+    {
+        "model.checkpoint_dir",
+        "model.device",
+        "data.dataset_dir",
+        "run.output_dir",
+        "run.run_name",
+        "run.resume_from",
+        "preprocess.audio_dir",
+        "preprocess.dataset_json",
+        "preprocess.tensor_output",
+    }
+)
+_NAME = re.compile(r"[^\W_][\w.+-]{0,63}")
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # devices, on Windows
 PRESETS_HOOK = "sidestep_presets"
 
 
@@ -96,6 +114,57 @@ def read_preset(source: Path | Traversable, origin: str) -> Preset:
     if loose := [name for name, table in tables.items() if not isinstance(table, dict)]:
         raise ConfigError(f"preset '{source}': {loose[0]!r} must stand in a table such as [train]")
     return Preset(name=Path(source.name).stem, origin=origin, description=description, tables=tables)
+
+
+def shareable(tables: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Return tables without what belongs to one machine or run, and the names of what was left out."""
+    left = [f"{table}.{key}" for table, values in tables.items() for key in values if f"{table}.{key}" in LOCAL]
+    kept = {
+        table: {key: value for key, value in values.items() if f"{table}.{key}" not in LOCAL}
+        for table, values in tables.items()
+    }
+    return {table: values for table, values in kept.items() if values or not tables[table]}, left
+
+
+def preset_text(preset: Preset) -> str:
+    """Return a preset as the TOML that `read_preset` reads."""
+    import tomli_w
+
+    described = {"description": preset.description} if preset.description else {}
+    return tomli_w.dumps({**described, **preset.tables})
+
+
+def save_preset(preset: Preset, *, overwrite: bool = False) -> Path:
+    """Write one of the user's presets and return its file.
+
+    Raises:
+        ConfigError: the name cannot be a file's, or is taken and not to be overwritten.
+    """
+    if not _NAME.fullmatch(preset.name) or _RESERVED.fullmatch(preset.name):
+        raise ConfigError(
+            f"preset name {preset.name!r}: letters, digits and '_', '-', '.', '+' make a name, a letter or digit first"
+        )
+    path = user_folder() / f"{preset.name}.toml"
+    if path.exists() and not overwrite:
+        raise ConfigError(f"there is a preset {preset.name!r} of yours already; replace it with --force")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, preset_text(preset))
+    return path
+
+
+def delete_preset(name: str, plugins: Plugins) -> Path:
+    """Remove one of the user's presets and return what its file was.
+
+    Raises:
+        UnknownName: no preset has the name.
+        ConfigError: it is not the user's.
+    """
+    preset = find_preset(name, plugins)
+    if preset.origin != "user":
+        raise ConfigError(f"preset {name!r} comes with {preset.origin}; only your own can be deleted")
+    path = user_folder() / f"{name}.toml"
+    path.unlink()
+    return path
 
 
 def request_tables(request: TrainRequest) -> dict[str, dict[str, Any]]:

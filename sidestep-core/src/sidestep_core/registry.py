@@ -52,6 +52,10 @@ class Registry(Mapping[str, S], Generic[S]):
     def __len__(self) -> int:
         return len(self._owners)
 
+    def every(self) -> Iterator[S]:
+        """Yield every spec, those of ambiguous names too."""
+        return iter(self._specs.values())
+
     def collisions(self) -> dict[str, list[str]]:
         """Return the names that several plugins offer, with those plugins."""
         return {name: owners for name, owners in self._owners.items() if len(owners) > 1}

@@ -62,7 +62,7 @@ SLOTS = (
         name="optimizer",
         title="Optimizer",
         kind="optimizer",
-        default="adamw",
+        default="auto",
         flags=("--optimizer-type",),
         help="Optimizer.",
     ),
@@ -79,6 +79,7 @@ SLOTS = (
 
 @click.command(cls=SlotCommand, groups=GROUPS, slots=SLOTS)
 @click.option("--preset", metavar="NAME|PATH", help="Start from a preset: its name, or a .toml file.")
+@click.option("--config", metavar="PATH", help="Take flags from a JSON object; those on the command line win.")
 @click.option("--dry-run", is_flag=True, help="Print what would be trained, for how long and in how much memory; stop.")
 @click.option(
     "--preprocess",
@@ -93,6 +94,7 @@ def train(
     session: Session,
     settings: Resolved,
     preset: str | None,
+    config: str | None,
     dry_run: bool,
     preprocess: bool,
     preprocess_only: bool,
