@@ -230,6 +230,13 @@ def test_inline_preprocessing_feeds_training(
     assert result.out.splitlines()[-1] == f"adapter in {Path('run/final')}"
 
 
+def test_a_dry_run_makes_no_tensors(run_cli: RunCli, train_args: tuple[str, ...], tmp_path: Path) -> None:
+    toolkit = Scripted(tmp_path, finished(written=1, rejected=0))
+    words = ("--preprocess", "--audio-dir", "songs", "--tensor-output", "t", "--dry-run")
+    assert run_cli(*train_args, *words, toolkit=toolkit).code == 0
+    assert toolkit.asked == []
+
+
 @pytest.mark.parametrize(
     ("flag", "rejected", "written", "code"),
     [("--preprocess-only", 0, 1, 0), ("--preprocess-only", 1, 1, 1), ("--preprocess", 1, 0, 2)],

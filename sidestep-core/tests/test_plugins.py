@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from sidestep_core import hookimpl
+from sidestep_core.builtins import plugin as builtins_plugin
 from sidestep_core.errors import AmbiguousName, UnknownName
 from sidestep_core.plugins import PluginRecord, Plugins
 from sidestep_core.registry import Registry
@@ -215,6 +216,20 @@ def test_the_first_plugin_that_knows_a_secret_gives_it():
 
     plugins = given(vault=Vault())
     assert (plugins.secret("gemini"), plugins.secret("openai")) == ("hush", None)
+
+
+def test_a_secret_is_found_behind_a_plugin_that_raises(monkeypatch):
+    class Bad:
+        sidestep_api = 1
+
+        @hookimpl
+        def sidestep_secret(self, service):
+            raise SystemExit("locked")
+
+    monkeypatch.setenv("GEMINI_API_KEY", "hush")
+    plugins = given(bad=Bad(), core=builtins_plugin)
+    assert plugins.secret("gemini") == "hush"
+    assert [r.problems for r in plugins.records if r.name == "bad"] == [["sidestep_secret: SystemExit: locked"]]
 
 
 def test_asking_a_hook_goes_on_after_a_plugin_that_raises():

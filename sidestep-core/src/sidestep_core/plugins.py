@@ -118,23 +118,27 @@ class Plugins:
 
     def ask(self, hook: str) -> Iterator[tuple[PluginRecord, Any]]:
         """Call a hook of each working plugin alone, first-party last; one that raises is noted and skipped."""
+        for record, answers in self._each(hook):
+            yield from ((record, answer) for answer in answers)
+
+    def secret(self, service: str) -> str | None:
+        """Return the secret of a service from the first plugin that has it."""
+        return next((answer for _, answer in self._each("sidestep_secret", service=service) if answer), None)
+
+    def _each(self, hook: str, **arguments: Any) -> Iterator[tuple[PluginRecord, Any]]:
         for record in sorted(self.records, key=lambda r: r.first_party):
             plugin = self.manager.get_plugin(record.name)
             if plugin is None or record.status != "ok" or not hasattr(plugin, hook):
                 continue
             others = [p for p in self.manager.get_plugins() if p is not plugin]
             try:
-                answers = self.manager.subset_hook_caller(hook, others)()
+                result = self.manager.subset_hook_caller(hook, others)(**arguments)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # foreign code may do anything, sys.exit() included
                 record.fail("broken", f"{hook}: {_one_line(error)}", error)
                 continue
-            yield from ((record, answer) for answer in answers)
-
-    def secret(self, service: str) -> str | None:
-        """Return the secret of a service from the first plugin that has it."""
-        return self.manager.hook.sidestep_secret(service=service)  # type: ignore[no-any-return]
+            yield record, result
 
     def _blocked(self, record: PluginRecord) -> bool:
         by_name = {record.name, record.distribution} & self._disabled

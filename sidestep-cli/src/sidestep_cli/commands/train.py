@@ -113,7 +113,7 @@ def train(
     Ctrl+C finishes the step, saves and ends; 'train ... --resume-from latest' goes on from there.
     """
     with stop_on_signals(PROMISE) as stop:
-        if preprocess or preprocess_only:
+        if (preprocess or preprocess_only) and not dry_run:
             tensors = settings.groups["preprocess"]
             code = make_tensors(session, tensors, settings.groups["model"], stop, as_json=as_json)
             if preprocess_only or stop() or code > 1:
