@@ -75,6 +75,7 @@ def test_json_keeps_letters_and_knows_paths(capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_line_of_json_has_null_for_what_is_no_number(value: float) -> None:
     assert output.json_line({"loss": value, "step": 1}) == '{"loss": null, "step": 1}'
+    assert output.json_line({"bands": [value, 0.5], "by": {"t": value}}) == '{"bands": [null, 0.5], "by": {"t": null}}'
 
 
 @pytest.mark.parametrize(

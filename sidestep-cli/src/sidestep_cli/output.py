@@ -28,7 +28,7 @@ def print_json(value: Any) -> None:
 
 def json_line(value: dict[str, Any]) -> str:
     """Return a value as one line of strict JSON: numbers that are not finite become null."""
-    return json.dumps({k: _finite(v) for k, v in value.items()}, ensure_ascii=False, default=str, allow_nan=False)
+    return json.dumps(_finite(value), ensure_ascii=False, default=str, allow_nan=False)
 
 
 def warn(message: str) -> None:
@@ -116,6 +116,10 @@ def plain_path(path: Path) -> str:
 
 
 def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
