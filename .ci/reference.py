@@ -52,6 +52,7 @@ def settings_page() -> str:
         "data": configs.DataConfig,
         "train": configs.TrainConfig,
         "targets": configs.TargetsConfig,
+        "keep": configs.KeepConfig,
         "run": configs.RunConfig,
     }
     parts += [f"## [{name}]\n\n{_table(group)}" for name, group in groups.items()]

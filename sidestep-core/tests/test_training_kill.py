@@ -22,7 +22,8 @@ from sidestep_core.training.loop import train
 EPOCHS = 60
 SETTINGS = {
     "train": {"epochs": EPOCHS, "accumulation": 1, "ema_decay": 0.9},
-    "data": {"max_latent_length": 20},
+    "data": {"max_latent_length": 20, "val_split": 0.3},
+    "keep": {"save_best_after": 0, "save_best_every_n_steps": 1, "loss_milestones": (2.5, 2.4, 2.3)},
 }
 
 
@@ -76,11 +77,13 @@ def in_parent(*args):
 @pytest.fixture
 def tensors(tmp_path, tiny_checkpoint):
     model = resolve_model(tiny_checkpoint, "base")
-    return write_noise(tmp_path / "tensors", model, frames=[30, 24], rows=[5]).path
+    return write_noise(tmp_path / "tensors", model, frames=[30, 24, 26], rows=[5]).path
 
 
-def final(run):
-    return {path.name: path.read_bytes() for path in (run / "final").iterdir()}
+def kept(run):
+    """Return every file of the adapters that a run has in the end."""
+    folders = [run / name for name in ("final", "best", "milestones")]
+    return {path.relative_to(run): path.read_bytes() for f in folders for path in f.rglob("*") if path.is_file()}
 
 
 @pytest.mark.slow
@@ -94,7 +97,8 @@ def test_a_run_killed_thirty_times_resumes_each_time_and_ends_in_the_same_bytes(
     assert len({began for began, _, _ in trials}) == 30
     assert in_parent(tiny_checkpoint, tensors, killed, 0) == [[0]]
     assert in_parent(tiny_checkpoint, tensors, straight, 0) == [[0]]
-    assert final(killed) == final(straight)
+    assert kept(killed) == kept(straight)
+    assert {path.parts[0] for path in kept(straight)} == {"final", "best", "milestones"}
 
 
 if __name__ == "__main__":

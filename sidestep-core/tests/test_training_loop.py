@@ -309,7 +309,7 @@ def trained_on(monkeypatch, made):
 
 
 def test_songs_that_are_held_out_are_never_trained_on_and_said_to_be(plan, monkeypatch):
-    made = plan(data={"val_split": 0.4})
+    made = plan(data={"val_split": 0.4}, keep={"save_best_after": 0})
     notices = of(Notice, train(made))
     assert [notice.message for notice in notices] == ["1 of 3 songs are held out; run.json names them"]
     assert not notices[0].warning

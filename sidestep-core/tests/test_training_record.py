@@ -38,6 +38,7 @@ def test_a_record_is_plain_json_with_everything_that_was_asked_for(plan):
         "data",
         "train",
         "targets",
+        "keep",
         "run",
         "adapter",
         "timesteps",

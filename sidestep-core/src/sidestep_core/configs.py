@@ -218,6 +218,36 @@ class TargetsConfig:
 
 
 @config
+class KeepConfig:
+    """How a run is judged, which adapters are kept beside the last one, and when it ends by itself."""
+
+    validate_every: int = option(default=1, at_least=1, help="Epochs between trials of the held-out songs.")
+    validation_points: int = option(
+        default=4, at_least=1, advanced=True, help="Timesteps at which each held-out song is tried."
+    )
+    save_best: bool = option(
+        default=True,
+        help="Keep the adapter with the lowest loss in best/: that of the held-out songs, else the smoothed one.",
+    )
+    save_best_after: int = option(
+        default=200, at_least=0, help="Epochs before the best is looked for; 0 looks from the start."
+    )
+    save_best_every_n_steps: int = option(
+        default=0, at_least=0, help="Steps between further looks for the best; 0 looks at the end of epochs only."
+    )
+    early_stop_patience: int = option(
+        default=0, at_least=0, help="Epochs without a new best after which the run ends; 0 never does."
+    )
+    loss_milestones: tuple[float, ...] = option(
+        default=(), help="Losses at which the adapter is kept in milestones/, the first time each is reached."
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if not all(0 < milestone < math.inf for milestone in self.loss_milestones):
+            raise ValueError("loss_milestones must be above 0 and finite")
+
+
+@config
 class RunConfig:
     """Where a run is written and how often."""
 

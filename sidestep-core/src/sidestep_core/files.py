@@ -77,6 +77,11 @@ def locate_folder(final: Path) -> Path:
     return aside if not final.exists() and aside.exists() else final
 
 
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy what a folder holds, as hard links where they can be: for files that are only ever replaced whole."""
+    shutil.copytree(source, target, copy_function=_link, dirs_exist_ok=True)
+
+
 def hash_file(path: Path) -> str:
     """Return the content's BLAKE2b as 32 hex digits."""
     with path.open("rb") as file:
@@ -87,6 +92,13 @@ def hash_text(text: str) -> str:
     """Return the BLAKE2b of the text's UTF-8 as 32 hex digits."""
     # file names may hold what is no valid UTF-8; they have a hash, too
     return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # across file systems, or on one without links
+        shutil.copy2(source, target)
 
 
 def _beside(path: Path, token: str) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from sidestep_core.configs import DataConfig, RunConfig, TrainConfig
+from sidestep_core.configs import DataConfig, KeepConfig, RunConfig, TrainConfig
 from sidestep_core.errors import ConfigError, DatasetError, ResumeError
 from sidestep_core.memory import DROPOUT_BYTES, FLOAT, MemoryEstimate, estimate_memory
 from sidestep_core.model.dims import projection_shapes
@@ -46,6 +46,7 @@ class TrainPlan:
         total_steps: optimizer steps of the whole run.
         warmup_steps: steps until the peak rate.
         checkpointed_layers: layers to recompute, None to use as few as memory forces.
+        patience: epochs without a new best after which the run ends, 0 for never.
         run: the run folder.
         name: name of the run.
         resume: checkpoint to go on from.
@@ -68,6 +69,7 @@ class TrainPlan:
     total_steps: int
     warmup_steps: int
     checkpointed_layers: int | None
+    patience: int
     run: Path
     name: str
     resume: Path | None = None
@@ -105,6 +107,11 @@ def make_plan(
     total = min(total, request.train.max_steps or total)
     layers = checkpointed_layers(request.train, model.dims.num_layers)
     model_identity = identity(model)
+    patience = 0 if _holds_its_loss(components) else request.keep.early_stop_patience
+    notices = (
+        *_notices(model, model_identity, stores),
+        *_about_keeping(request.keep, patience, total // steps_per_epoch, held_out),
+    )
     return TrainPlan(
         request=request,
         components=components,
@@ -122,10 +129,11 @@ def make_plan(
         total_steps=total,
         warmup_steps=min(request.train.warmup_steps, max(1, total // 10)),
         checkpointed_layers=layers,
+        patience=patience,
         run=run,
         name=_run_name(request, components, run),
         resume=resume,
-        notices=tuple(_notices(model, model_identity, stores)),
+        notices=notices,
     )
 
 
@@ -262,3 +270,18 @@ def _notices(model: ModelFolder, model_identity: str, stores: Sequence[TensorSto
         silent = [song.name for song in store.songs if not song.repeat]
         if silent:
             yield f"{len(silent)} songs have repeat 0 and are not trained on, the first {silent[0]!r}"
+
+
+def _holds_its_loss(components: Components) -> bool:
+    """Tell whether a controller keeps the loss where it is wanted, so that no new best is to be expected."""
+    return any(getattr(config_of(chosen), "target_loss", None) for chosen in components.controllers)
+
+
+def _about_keeping(keep: KeepConfig, patience: int, epochs: int, held_out: Sequence[TrainSong]) -> Iterator[str]:
+    if patience != keep.early_stop_patience:
+        yield "--early-stop-patience is left out: with --target-loss the loss stays where it is wanted"
+    if epochs < keep.save_best_after and (patience or (keep.save_best and held_out)):
+        yield (
+            f"the best adapter is not looked for: that begins after {keep.save_best_after} epochs (--save-best-after) "
+            f"and the run has {epochs}"
+        )

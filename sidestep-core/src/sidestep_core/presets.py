@@ -171,7 +171,8 @@ def request_tables(request: TrainRequest) -> dict[str, dict[str, Any]]:
     """Return a run's settings as TOML or JSON tables: fixed groups, then components with their `type`."""
     from sidestep_core.conversion import unstructure
 
-    tables = {name: unstructure(getattr(request, name)) for name in ("model", "data", "train", "targets", "run")}
+    groups = ("model", "data", "train", "targets", "keep", "run")
+    tables = {name: unstructure(getattr(request, name)) for name in groups}
     for slot in ("adapter", "timesteps", "optimizer"):
         choice = getattr(request, slot)
         tables[slot] = {"type": choice.name} | (unstructure(choice.config) if choice.config else {})

@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 
 import attrs
 
-from sidestep_core.configs import DataConfig, ModelConfig, RunConfig, TargetsConfig, TrainConfig
+from sidestep_core.configs import DataConfig, KeepConfig, ModelConfig, RunConfig, TargetsConfig, TrainConfig
 from sidestep_core.specs import (
     AdapterType,
     BuildContext,
@@ -59,6 +59,7 @@ class TrainRequest:
     data: DataConfig = attrs.field(factory=DataConfig)
     train: TrainConfig = attrs.field(factory=TrainConfig)
     targets: TargetsConfig = attrs.field(factory=TargetsConfig)
+    keep: KeepConfig = attrs.field(factory=KeepConfig)
     run: RunConfig = attrs.field(factory=RunConfig)
     adapter: Choice = Choice(name="lora")
     timesteps: Choice = Choice(name="continuous")

@@ -1,6 +1,6 @@
 """Run folders: what is in them, where their progress stands, and which there are.
 
-`<run>/{run.json, progress.jsonl, checkpoints/step_N/, final/}`
+`<run>/{run.json, progress.jsonl, checkpoints/step_N/, best/, milestones/loss_X/, overtaken/, final/}`
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ PROGRESS = "progress.jsonl"
 CHECKPOINTS = "checkpoints"
 STATE = "state.json"
 FINAL = "final"
+BEST = "best"
+MILESTONES = "milestones"
+OVERTAKEN = "overtaken"
 UNFINISHED = "unfinished"
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
     "name": str,
@@ -41,7 +44,7 @@ class Run:
     Attributes:
         path: the run folder.
         name: its name.
-        status: complete, max-steps, stopped, failed, or unfinished (going on, or ended without a word).
+        status: complete, max-steps, early-stop, stopped, failed, or unfinished (going on, or ended without a word).
         created: seconds since 1970.
         adapter_type: lora, ...
         variant: base, sft, turbo, ...

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sidestep_core.builtins import plugin as builtins
-from sidestep_core.configs import DataConfig, ModelConfig, RunConfig, TargetsConfig, TrainConfig
+from sidestep_core.configs import DataConfig, KeepConfig, ModelConfig, RunConfig, TargetsConfig, TrainConfig
 from sidestep_core.errors import AdapterError
 from sidestep_core.files import hash_text
 from sidestep_core.model.layout import ModelFolder, identity, resolve_model
@@ -176,6 +176,7 @@ def tiny_request(run: Path, /, **tables: Mapping[str, Any]) -> TrainRequest:
         data=DataConfig(**tables.get("data", {})),
         train=TrainConfig(**{**train, **tables.get("train", {})}),
         targets=TargetsConfig(**tables.get("targets", {})),
+        keep=KeepConfig(**tables.get("keep", {})),
         run=RunConfig(**{"output_dir": run, "run_name": "tiny", "log_every": 1, **tables.get("run", {})}),
     )
 

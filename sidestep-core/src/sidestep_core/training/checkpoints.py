@@ -1,8 +1,8 @@
 """Checkpoints: everything a run needs to go on as if it had never stopped, as safetensors and JSON.
 
-`checkpoints/step_N/{adapter.safetensors, average.safetensors, optimizer.safetensors, state.json, adapter/}`; the
+`checkpoints/step_N/{adapter.safetensors, average.safetensors, optimizer.safetensors, state.json, adapter/, best/}`; the
 average is there if one is kept. `adapter/` is what the run would give away if it ended there, in the files that other
-programs load.
+programs load, and `best/` the run's best adapter so far, if it keeps one.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sidestep_core.errors import ResumeError
-from sidestep_core.files import atomic_folder, is_temporary
-from sidestep_core.runs import CHECKPOINTS, STATE, checkpoints
+from sidestep_core.files import atomic_folder, copy_folder, is_temporary
+from sidestep_core.runs import BEST, CHECKPOINTS, STATE, checkpoints
 
 FORMAT = 1
 ADAPTER = "adapter.safetensors"
@@ -37,7 +37,8 @@ class Checkpoint:
         adapter: the adapter's training state.
         average: averaged weights, None if no average is kept.
         optimizer: the optimizer's `state_dict`.
-        state: plain values: fingerprint, controllers, sampler, loss means, scaler.
+        state: plain values: fingerprint, controllers, sampler, loss means, scaler, what was kept.
+        best: folder of the best adapter so far, None if there is none.
     """
 
     step: int
@@ -45,6 +46,7 @@ class Checkpoint:
     average: Mapping[str, Tensor] | None = None
     optimizer: Mapping[str, Any]
     state: Mapping[str, Any]
+    best: Path | None = None
 
 
 def save_checkpoint(run: Path, checkpoint: Checkpoint, export: Callable[[Path], None]) -> Path:
@@ -66,6 +68,8 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, export: Callable[[Path], 
         if checkpoint.average is not None:
             save_file(_saveable(checkpoint.average), new / AVERAGE)
         export(new / "adapter")
+        if checkpoint.best is not None:
+            copy_folder(checkpoint.best, new / BEST)
         (new / STATE).write_text(json.dumps(state, ensure_ascii=False), encoding="utf-8")
     return folder
 
@@ -86,6 +90,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             average=load_file(folder / AVERAGE) if state.pop("averaged") else None,
             optimizer=join_optimizer(load_file(folder / OPTIMIZER), state.pop("optimizer")),
             state=state,
+            best=folder / BEST if (folder / BEST).is_dir() else None,
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ResumeError(f"checkpoint '{folder}' is damaged ({error}); resume from an earlier one") from error

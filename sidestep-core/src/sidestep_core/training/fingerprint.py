@@ -27,7 +27,7 @@ FREE = frozenset(
 
 
 def fingerprint(plan: TrainPlan, precision: str) -> dict[str, Any]:
-    """Return everything that decides what comes out of a step, as plain values."""
+    """Return everything that decides what comes out of a step, as plain values; what is kept when is no part of it."""
     components = plan.components
     tables: dict[str, dict[str, Any]] = {
         "model": {"identity": plan.identity, "precision": precision},

@@ -13,6 +13,7 @@ from sidestep_core.runs import set_status
 from sidestep_core.training.batches import load_batches
 from sidestep_core.training.checkpoints import read_checkpoint
 from sidestep_core.training.fingerprint import fingerprint
+from sidestep_core.training.keeping import Keeper
 from sidestep_core.training.order import BatchPlan
 from sidestep_core.training.record import begin_record
 from sidestep_core.training.report import Reporter
@@ -55,8 +56,10 @@ def train(plan: TrainPlan, *, stop: Callable[[], bool] = never) -> Iterator[Even
     setup = make_setup(plan, make_accelerator(device, precision), precision)
     yield from setup.notices
     state = RunState(plan=plan, trainer=setup.trainer, fingerprint=same)
+    keeper = Keeper(state, setup.validator)
     if checkpoint is not None:
-        yield from (Notice(message=line, warning=True) for line in state.restore(checkpoint))
+        said = [*state.restore(checkpoint), *keeper.restore(checkpoint)]
+        yield from (Notice(message=line, warning=True) for line in said)
 
     begin_record(plan)
     yield RunStarted(
@@ -69,14 +72,14 @@ def train(plan: TrainPlan, *, stop: Callable[[], bool] = never) -> Iterator[Even
         trainable=sum(parameter.numel() for parameter in setup.trainer.parameters),
     )
     try:
-        yield from _train(plan, setup, state, Reporter(state, device), stop)
+        yield from _train(plan, setup, state, keeper, Reporter(state, device), stop)
     except Exception as error:
         set_status(plan.run, "failed", str(error))
         raise
 
 
 def _train(
-    plan: TrainPlan, setup: Setup, state: RunState, report: Reporter, stop: Callable[[], bool]
+    plan: TrainPlan, setup: Setup, state: RunState, keeper: Keeper, report: Reporter, stop: Callable[[], bool]
 ) -> Iterator[Event]:
     reason = "complete" if plan.total_steps == plan.request.train.epochs * plan.steps_per_epoch else "max-steps"
     batches = load_batches(
@@ -87,6 +90,9 @@ def _train(
         pin=setup.trainer.accelerator.device.type == "cuda",
     )
     for step, accumulated in groupby(batches, key=lambda batch: batch.plan.step):
+        if keeper.gives_up:
+            reason = "early-stop"
+            break
         if stop():
             reason = "stopped"
             break
@@ -98,7 +104,7 @@ def _train(
         state.step = step + 1
 
         if result.applied:
-            state.losses.add(result.loss, result.weighted)
+            state.losses.add(result.loss, result.weighted, result.samples)
         elif not result.overflow:
             state.losses.bad_steps += 1
             yield StepSkipped(step=state.step, songs=_songs(setup, plans))
@@ -108,6 +114,7 @@ def _train(
             yield report.steps_done(result)
         if state.step % plan.steps_per_epoch == 0:
             yield report.epoch_done()
+        yield from keeper.after_step()
         if _save_is_due(plan, state.step):
             yield state.save()
 

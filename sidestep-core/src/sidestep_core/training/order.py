@@ -108,11 +108,7 @@ class Order:
 
     def _crop(self, index: int, epoch: int, visit: int) -> Crop:
         song = self.songs[index]
-        length = min(song.frames, self.window or song.frames)
-        # multiples of the golden ratio fill the song evenly however many visits there are
-        count = epoch * song.visits + visit
-        place = (uniform(self.seed, "crop", song.name) + count * GOLDEN_RATIO) % 1.0
-        start = int(place * (song.frames - length + 1))
+        start, length = stretch(song, self.seed, epoch * song.visits + visit, self.window)
         return Crop(index, start, length, seed_of(self.seed, "visit", epoch, song.name, visit), song.weight)
 
     def _step(self, step: int, batches: list[tuple[Crop, ...]]) -> Iterator[BatchPlan]:
@@ -123,3 +119,11 @@ class Order:
                 for i, crop in enumerate(batch)
             )
             yield BatchPlan(step, micro, crops, frames)
+
+
+def stretch(song: TrainSong, seed: int, count: int, window: int | None) -> tuple[int, int]:
+    """Return first frame and length of a song's stretch at its visit number `count`: all of it without a window."""
+    length = min(song.frames, window or song.frames)
+    # multiples of the golden ratio fill the song evenly however many visits there are
+    place = (uniform(seed, "crop", song.name) + count * GOLDEN_RATIO) % 1.0
+    return int(place * (song.frames - length + 1)), length

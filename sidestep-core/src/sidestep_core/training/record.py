@@ -21,7 +21,8 @@ LIBRARIES = ("sidestep-core", "torch", "diffusers", "accelerate", "peft", "lycor
 def begin_record(plan: TrainPlan) -> None:
     """Write `run.json` for a run that starts or goes on."""
     request, parts = plan.request, plan.components
-    fixed = {table: unstructure(getattr(request, table)) for table in ("model", "data", "train", "targets", "run")}
+    groups = ("model", "data", "train", "targets", "keep", "run")
+    fixed = {table: unstructure(getattr(request, table)) for table in groups}
     before = read_record(plan.run) or {}
     write_record(
         plan.run,

@@ -29,6 +29,7 @@ class Reporter:
     def steps_done(self, result: StepResult) -> StepsDone:
         """Return what happened since the last such event."""
         state, now = self._state, time.monotonic()
+        bands, samples = state.losses.bands.take()
         event = StepsDone(
             step=state.step,
             total_steps=state.plan.total_steps,
@@ -41,6 +42,8 @@ class Reporter:
             steps_per_second=(state.step - self._reported) / max(now - self._reported_at, 1e-9),
             memory=used_memory(self._device),
             extra=self._extra(),
+            bands=bands,
+            samples=samples,
         )
         self._reported, self._reported_at = state.step, now
         return event

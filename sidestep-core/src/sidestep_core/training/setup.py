@@ -24,6 +24,7 @@ from sidestep_core.training.order import Order
 from sidestep_core.training.schedule import Schedule
 from sidestep_core.training.seeds import seed_of
 from sidestep_core.training.step import Trainer
+from sidestep_core.training.validation import Validator, make_validator
 from sidestep_core.training.weighting import make_weighting
 
 # latents and conditioning are kept in memory up to this share of it
@@ -40,6 +41,7 @@ class Setup:
         order: which batches make which step.
         batches: makes them.
         in_memory: whether all tensors are kept in memory.
+        validator: tries the songs that are held out, None if none is.
         notices: what the user should know of it.
     """
 
@@ -47,6 +49,7 @@ class Setup:
     order: Order
     batches: Batches
     in_memory: bool
+    validator: Validator | None
     notices: tuple[Notice, ...]
 
 
@@ -61,8 +64,11 @@ def make_setup(plan: TrainPlan, accelerator: Accelerator, precision: Resolved) -
     """
     songs = plan.songs
     decoder = load_decoder(plan.model, device=accelerator.device, dtype=DTYPES[precision])
-    in_memory = stored_bytes(songs, plan.model.dims.condition_size) <= MEMORY_SHARE * main_memory()
-    batches = Batches(songs, decoder.null_condition[0].cpu(), in_memory=in_memory)
+    stored = stored_bytes((*songs, *plan.held_out), plan.model.dims.condition_size)
+    in_memory = stored <= MEMORY_SHARE * main_memory()
+    null = decoder.null_condition[0].cpu()
+    batches = Batches(songs, null, in_memory=in_memory)
+    validator = make_validator(plan, _make_sampler(plan), null, in_memory=in_memory) if plan.held_out else None
 
     memory = memory_on(plan, accelerator.device.type, precision)
     budget = free_memory(str(accelerator.device)) + memory.weights  # the weights are already there
@@ -88,23 +94,21 @@ def make_setup(plan: TrainPlan, accelerator: Accelerator, precision: Resolved) -
         notices.append(Notice(message=f"{order.padding:.1%} of the frames in a batch are padding"))
     trainer, said = _make_trainer(plan, decoder, accelerator, DTYPES[precision])
     notices.extend(Notice(message=line, warning=True) for line in said)
-    return Setup(trainer=trainer, order=order, batches=batches, in_memory=in_memory, notices=tuple(notices))
+    return Setup(
+        trainer=trainer,
+        order=order,
+        batches=batches,
+        in_memory=in_memory,
+        validator=validator,
+        notices=tuple(notices),
+    )
 
 
 def _make_trainer(
     plan: TrainPlan, decoder: Decoder, accelerator: Accelerator, dtype: torch.dtype
 ) -> tuple[Trainer, tuple[str, ...]]:
     """Return the trainer and what its optimizer has to say."""
-    parts, train = plan.components, plan.request.train
-    context = BuildContext(
-        model=plan.model.dims,
-        variant=plan.model.variant,
-        learning_rate=plan.learning_rate,
-        total_steps=plan.total_steps,
-        steps_per_epoch=plan.steps_per_epoch,
-        seed=train.seed,
-        run=plan.run,
-    )
+    parts, train, context = plan.components, plan.request.train, _context(plan)
     torch.manual_seed(seed_of(train.seed, "adapter"))
     adapter: Adapter = parts.adapter.build(context)
     adapter.attach(decoder, plan.targets)
@@ -115,7 +119,7 @@ def _make_trainer(
     decoder.train()
     decoder, optimizer = accelerator.prepare(decoder, optimizer)
     optimizer.train()
-    sampler = _make_sampler(plan, context)
+    sampler = _make_sampler(plan)
     trainer = Trainer(
         accelerator=accelerator,
         decoder=decoder,
@@ -141,8 +145,20 @@ def _make_trainer(
     return trainer, getattr(factory, "notices", ())
 
 
-def _make_sampler(plan: TrainPlan, context: BuildContext) -> TimestepSampler:
-    sampler: TimestepSampler = plan.components.timesteps.build(context)
+def _context(plan: TrainPlan) -> BuildContext:
+    return BuildContext(
+        model=plan.model.dims,
+        variant=plan.model.variant,
+        learning_rate=plan.learning_rate,
+        total_steps=plan.total_steps,
+        steps_per_epoch=plan.steps_per_epoch,
+        seed=plan.request.train.seed,
+        run=plan.run,
+    )
+
+
+def _make_sampler(plan: TrainPlan) -> TimestepSampler:
+    sampler: TimestepSampler = plan.components.timesteps.build(_context(plan))
     low, high = plan.request.train.timestep_min, plan.request.train.timestep_max
     return sampler if (low, high) == (0, 1) else Windowed(sampler, low, high)
 

@@ -12,10 +12,11 @@ from sidestep_core.errors import ResumeError
 from sidestep_core.events import CheckpointSaved
 from sidestep_core.files import atomic_folder
 from sidestep_core.plan import TrainPlan
-from sidestep_core.runs import FINAL
+from sidestep_core.runs import BEST, FINAL
 from sidestep_core.training.averaging import final_weights
 from sidestep_core.training.checkpoints import Checkpoint, prune, save_checkpoint
 from sidestep_core.training.fingerprint import changed_settings, differences
+from sidestep_core.training.kept import Kept
 from sidestep_core.training.record import adapter_metadata
 from sidestep_core.training.step import Trainer
 from sidestep_core.training.tracker import LossTracker
@@ -32,6 +33,7 @@ class RunState:
         step: optimizer steps done.
         saved: step of the newest checkpoint, None before the first.
         losses: means of the loss.
+        kept: adapters that were kept on the way.
     """
 
     plan: TrainPlan
@@ -40,6 +42,7 @@ class RunState:
     step: int = 0
     saved: int | None = None
     losses: LossTracker = attrs.field(factory=LossTracker)
+    kept: Kept = attrs.field(factory=Kept)
 
     @property
     def epoch(self) -> int:
@@ -62,9 +65,11 @@ class RunState:
                 "sampler": trainer.sampler.state_dict() if hasattr(trainer.sampler, "state_dict") else None,
                 "losses": self.losses.state_dict(),
                 "scaler": scaler.state_dict() if scaler is not None else None,
+                "kept": self.kept.state_dict(),
             },
+            best=best if (best := self.plan.run / BEST).is_dir() else None,
         )
-        folder = save_checkpoint(self.plan.run, checkpoint, self._write_adapter)
+        folder = save_checkpoint(self.plan.run, checkpoint, self.write_adapter)
         self.saved = self.step
         prune(self.plan.run, self.plan.request.run.keep_last)
         return CheckpointSaved(step=self.step, epoch=self.epoch, path=folder)
@@ -83,6 +88,7 @@ class RunState:
         trainer.adapter.load_state_dict(checkpoint.adapter)
         trainer.schedule.load_state_dict(state["controllers"])
         self.losses = LossTracker.from_state(state["losses"])
+        self.kept = Kept.from_state(state["kept"])
         self.step = self.saved = checkpoint.step
         if state["scaler"] is not None and trainer.accelerator.scaler is not None:
             trainer.accelerator.scaler.load_state_dict(state["scaler"])
@@ -102,10 +108,11 @@ class RunState:
         """Write the adapter as other programs load it."""
         folder = self.plan.run / FINAL
         with atomic_folder(folder) as new:
-            self._write_adapter(new)
+            self.write_adapter(new)
         return folder
 
-    def _write_adapter(self, folder: Path) -> None:
+    def write_adapter(self, folder: Path) -> None:
+        """Write the adapter as it is now, with the weights that the run gives away."""
         trainer = self.trainer
         with final_weights(trainer.parameters, trainer.optimizer, trainer.average):
             trainer.adapter.save(folder, metadata=adapter_metadata(self.plan))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sidestep_core.interfaces import Adapter, TimestepSampler
 from sidestep_core.model.decoder import Decoder
 from sidestep_core.training.averaging import Average
+from sidestep_core.training.bands import SampleLoss
 from sidestep_core.training.batches import Batch
 from sidestep_core.training.loss import flow_matching_loss
 from sidestep_core.training.schedule import Schedule
@@ -84,6 +85,7 @@ class StepResult:
         grad_norm: gradient norm before clipping.
         learning_rate: of the first parameter group.
         applied: whether the step counted.
+        samples: what each of its samples gave, with the weight 1.
         overflow: it did not, but only because the gradients were scaled up too far (fp16).
     """
 
@@ -92,6 +94,7 @@ class StepResult:
     grad_norm: float
     learning_rate: float
     applied: bool
+    samples: Sequence[SampleLoss]
     overflow: bool = False
 
 
@@ -127,6 +130,7 @@ def update(trainer: Trainer, step: int, losses: Sequence[BatchLoss]) -> StepResu
     *errors, grad_norm = torch.cat([*(part.errors for part in losses), norm.float().reshape(1)]).tolist()
     frames = [count for part in losses for count in part.frames]
     weights = torch.cat([part.weights for part in losses]).tolist()
+    t = torch.cat([part.t for part in losses]).tolist()
     loss = math.fsum(errors) / sum(frames)
     rate = trainer.schedule.apply(trainer.optimizer.param_groups, trainer.peaks, step)
     finite = math.isfinite(loss) and math.isfinite(grad_norm)
@@ -144,6 +148,7 @@ def update(trainer: Trainer, step: int, losses: Sequence[BatchLoss]) -> StepResu
         grad_norm=grad_norm,
         learning_rate=rate,
         applied=finite,
+        samples=[SampleLoss(*sample) for sample in zip(t, errors, frames, strict=True)],
         overflow=overflow,
     )
 

@@ -1,11 +1,13 @@
-"""Means of the loss: since the last report, over the epoch, and smoothed over the run."""
+"""Means of the loss: since the last report (also by timestep), over the epoch, and smoothed over the run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
+
+from sidestep_core.training.bands import Bands, SampleLoss
 
 SMOOTHING = 0.98
 
@@ -37,24 +39,33 @@ class LossTracker:
         report: mean since the last report.
         weighted: the same of the loss with the samples' weights.
         epoch: mean over the epoch.
+        bands: means by timestep since the last report.
         bad_steps: steps in a row whose gradients were not finite.
     """
 
     report: Mean = attrs.field(factory=Mean)
     weighted: Mean = attrs.field(factory=Mean)
     epoch: Mean = attrs.field(factory=Mean)
+    bands: Bands = attrs.field(factory=Bands)
     bad_steps: int = 0
     _smoothed: float = 0.0
     _count: int = 0
 
-    def add(self, loss: float, weighted: float) -> None:
-        """Take in the loss of a step that counted, without and with the samples' weights."""
+    def add(self, loss: float, weighted: float, samples: Iterable[SampleLoss] = ()) -> None:
+        """Take in the loss of a step that counted, without and with the samples' weights, and what each sample gave."""
         self.report.add(loss)
         self.weighted.add(weighted)
         self.epoch.add(loss)
+        for sample in samples:
+            self.bands.add(sample)
         self.bad_steps = 0
         self._smoothed = SMOOTHING * self._smoothed + (1 - SMOOTHING) * loss
         self._count += 1
+
+    @property
+    def count(self) -> int:
+        """Steps that counted so far."""
+        return self._count
 
     @property
     def smoothed(self) -> float:
@@ -69,4 +80,10 @@ class LossTracker:
     def from_state(cls, state: Mapping[str, Any]) -> LossTracker:
         """Return the tracker that `state_dict` described."""
         means = {name: Mean(**state[name]) for name in ("report", "weighted", "epoch")}
-        return cls(**means, bad_steps=state["bad_steps"], smoothed=state["_smoothed"], count=state["_count"])
+        return cls(
+            **means,
+            bands=Bands(**state["bands"]),
+            bad_steps=state["bad_steps"],
+            smoothed=state["_smoothed"],
+            count=state["_count"],
+        )

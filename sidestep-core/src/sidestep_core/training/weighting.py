@@ -1,4 +1,4 @@
-"""Weights of samples by their timestep."""
+"""How a run's timesteps are distributed, and weights of samples by their timestep."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ from sidestep_core.interfaces import TimestepSampler
 from sidestep_core.training.seeds import generator
 
 BATCHES, BATCH = 1024, 16
+
+
+def typical_timesteps(sampler: TimestepSampler, purpose: str) -> Tensor:
+    """Return 16,384 draws of a sampler from a seed that is the purpose's own, the same in every run."""
+    draw = generator("cpu", purpose)
+    return torch.cat([sampler.sample(BATCH, generator=draw) for _ in range(BATCHES)])
 
 
 def min_snr(t: Tensor, gamma: float) -> Tensor:
@@ -37,9 +43,7 @@ class MinSnr:
 
     def __init__(self, gamma: float, sampler: TimestepSampler) -> None:
         self._gamma = gamma
-        draw = generator("cpu", "weighting")
-        draws = torch.cat([sampler.sample(BATCH, generator=draw) for _ in range(BATCHES)])
-        self._mean = min_snr(draws.double(), gamma).mean().item()
+        self._mean = min_snr(typical_timesteps(sampler, "weighting").double(), gamma).mean().item()
         if not self._mean > 0:
             raise ConfigError("--loss-weighting min_snr gives every timestep that is drawn the weight 0; use none")
 
