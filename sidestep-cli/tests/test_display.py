@@ -94,6 +94,34 @@ def test_training_in_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
+JUDGED: tuple[Event, ...] = (
+    events.Validated(step=10, epoch=2, loss=0.4567, bands=(float("nan"), *[0.5] * 9), seconds=2.5),
+    events.BestSaved(step=1234, epoch=2, loss=0.4567, tracked="validation", path=Path("my_lora/best")),
+    events.MilestoneSaved(step=10, epoch=2, milestone=0.5, loss=0.4567, path=Path("my_lora/milestones/loss_0.5")),
+)
+
+
+def test_what_is_judged_and_kept_in_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    follow(JUDGED, TrainLines())
+    assert capsys.readouterr().err.splitlines() == [
+        "validation 0.4567 at step 10, in 2.5 s",
+        f"best so far: validation 0.4567 at step 1,234, in {Path('my_lora/best')}",
+        f"loss 0.5 reached at step 10 (0.4567), kept in {Path('my_lora/milestones/loss_0.5')}",
+    ]
+
+
+def test_bands_that_were_not_tried_are_null_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    follow(JUDGED, JsonLines())
+    validated, best, _ = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (validated["event"], validated["bands"]) == ("validated", [None, *[0.5] * 9])
+    assert (best["event"], best["path"]) == ("best-saved", str(Path("my_lora/best")))
+
+
+def test_a_run_that_ended_early_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    follow([events.RunFinished(step=6, reason="early-stop", loss=0.5, adapter=None, seconds=1.0)], TrainLines())
+    assert capsys.readouterr().out == "stopped early, with no new best, after 6 steps in 1.0 s, loss 0.5000\n"
+
+
 def test_a_run_without_an_adapter_names_none(capsys: pytest.CaptureFixture[str]) -> None:
     follow([events.RunFinished(step=1, reason="stopped", loss=0.5, adapter=None, seconds=1.0)], TrainLines())
     assert capsys.readouterr().out == "stopped after 1 step in 1.0 s, loss 0.5000\n"
@@ -172,6 +200,26 @@ def test_the_panel_shows_where_a_run_is(width: int, capsys: pytest.CaptureFixtur
         assert part in text
     assert "saved step 50" in text
     assert "done after 100 steps" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_panel_shows_the_last_validation_and_the_best_in_place(width: int) -> None:
+    terminal = console(width)
+    panel = TrainPanel(terminal)
+    with panel:
+        for event in (STEPS, *JUDGED):
+            panel.show(event)
+    lines = shown(terminal).splitlines()
+    assert lines[-2] == "validation 0.4567 at step 10   best 0.4567 at step 1,234"
+    assert sum("kept in" in line for line in lines) == 1
+
+
+def test_the_panel_has_no_line_for_what_was_never_judged() -> None:
+    terminal = console(80)
+    panel = TrainPanel(terminal)
+    with panel:
+        panel.show(STEPS)
+    assert "best" not in shown(terminal)
 
 
 def test_the_panel_draws_the_course_of_the_loss() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import pytest
 from sidestep_cli.plan_text import print_plan
-from sidestep_core.configs import DataConfig, ModelConfig, RunConfig, TrainConfig
+from sidestep_core.configs import DataConfig, KeepConfig, ModelConfig, RunConfig, TrainConfig
 from sidestep_core.plan import TrainPlan
 from sidestep_core.requests import Choice, TrainRequest
 from sidestep_core.settings import Settings
@@ -124,6 +124,27 @@ def test_memory_says_how_many_layers_are_recomputed(
 def test_parts_of_the_memory_add_up(make_plan: MakePlan) -> None:
     memory = make_plan().memory
     assert memory.weights + memory.adapter + memory.overhead < memory.total(0)
+
+
+@pytest.mark.parametrize(
+    ("keep", "data", "kept"),
+    [
+        ({}, {}, "the last adapter; the best by smoothed loss after epoch 200"),
+        ({"save_best_after": 0}, {"val_split": 0.4}, "the last adapter; the best by validation"),
+        ({"save_best_after": 1001}, {}, "the last adapter"),
+        ({"save_best": False, "early_stop_patience": 1}, {}, "the last adapter; ends after 1 epoch without a new best"),
+        (
+            {"save_best": False, "loss_milestones": (0.5, 0.4)},
+            {"val_split": 0.4},
+            "the last adapter; those at validation 0.5, 0.4",
+        ),
+    ],
+    ids=str,
+)
+def test_it_says_what_is_kept(
+    make_plan: MakePlan, printed: Print, keep: dict[str, Any], data: dict[str, Any], kept: str
+) -> None:
+    assert printed(make_plan(keep=KeepConfig(**keep), data=data))["kept"] == kept
 
 
 def test_a_run_that_goes_on_says_from_where(make_plan: MakePlan, printed: Print, tmp_path: Path) -> None:

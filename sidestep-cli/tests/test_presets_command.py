@@ -68,6 +68,14 @@ def test_every_shipped_preset_starts_a_run(run_cli: RunCli, plan: Callable[..., 
             assert {key: settings[table][key] for key in values} == values
 
 
+def test_shipped_presets_keep_the_best_as_published(run_cli: RunCli, plan: Callable[..., Any]) -> None:
+    kept = {name: plan("--preset", name)["keep"] for name in listed(run_cli)}
+    quick = kept.pop("quick_test")
+    assert (quick["save_best"], quick["save_best_after"], quick["early_stop_patience"]) == (False, 0, 0)
+    assert len(kept) == 6
+    assert {(k["save_best"], k["save_best_after"], k["early_stop_patience"]) for k in kept.values()} == {(True, 200, 0)}
+
+
 def test_a_users_preset_hides_a_shipped_one(run_cli: RunCli, mine: Path, plan: Callable[..., Any]) -> None:
     (mine / "recommended.toml").write_text("[train]\nepochs = 3\n")
     assert listed(run_cli)["recommended"]["origin"] == "user"

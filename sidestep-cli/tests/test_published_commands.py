@@ -23,7 +23,8 @@ SCRIPT = (
     "--attention-type both --target-modules q_proj v_proj --self-target-modules q_proj --cross-target-modules v_proj "
     "--no-target-mlp --save-every 5 --log-every 2 --run-name mine --no-strict-resume --num-workers 0 --no-pin-memory "
     "--prefetch-factor 2 -R 2 --chunk-duration 60 --max-latent-length 500 --gradient-checkpointing "
-    "--gradient-checkpointing-ratio 0.5 --warmup-start-factor 0.2"
+    "--gradient-checkpointing-ratio 0.5 --warmup-start-factor 0.2 --val-split 0.3 --save-best --save-best-after 5 "
+    "--save-best-every-n-steps 10 --early-stop-patience 20"
 )
 
 
@@ -46,6 +47,16 @@ def test_train_as_published_is_understood(run_cli: RunCli, here: Path) -> None:
 def test_train_of_another_type_as_published_is_understood(run_cli: RunCli, here: Path) -> None:
     words = shlex.split(f"{TRAIN} --adapter-type dora --rank 64 --alpha 128 --dry-run --json")
     assert json.loads(run_cli(*words).out)["settings"]["adapter"]["type"] == "dora"
+
+
+@pytest.mark.usefixtures("here")
+def test_published_flags_that_keep_adapters_keep_them(run_cli: RunCli) -> None:
+    words = "--max-steps 2 --val-split 0.3 --save-best-after 0 --save-best-every-n-steps 1 --loss-milestones 50 40"
+    result = run_cli(*shlex.split(TRAIN), *words.split())
+    assert result.code == 0, result.err
+    assert {f"in {Path('output/my_lora', name)}" for name in ("best", "milestones/loss_50", "milestones/loss_40")} <= {
+        f"in {line.rpartition(' in ')[2]}" for line in result.err.splitlines()
+    }
 
 
 @pytest.mark.slow
@@ -74,6 +85,8 @@ def test_every_published_flag_of_train_is_understood(run_cli: RunCli) -> None:
     assert (targets["target_modules"], targets["target_mlp"]) == (["q_proj", "v_proj"], False)
     assert (targets["self_target_modules"], targets["cross_target_modules"]) == (["q_proj"], ["v_proj"])
     assert (run["run_name"], run["save_every"], run["strict_resume"]) == ("mine", 5, False)
+    assert settings["keep"].items() >= {"save_best": True, "save_best_after": 5, "early_stop_patience": 20}.items()
+    assert (settings["keep"]["save_best_every_n_steps"], data["val_split"]) == (10, 0.3)
     assert (data["num_workers"], data["dataset_repeats"], data["max_latent_length"]) == (0, [2], 500)
 
 

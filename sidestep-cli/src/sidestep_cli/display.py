@@ -23,6 +23,11 @@ STAGES: Mapping[str, str] = {
     "condition": "conditioning",
     "pt": "pt files",
 }
+ENDED: Mapping[str, str] = {
+    "complete": "done",
+    "max-steps": "done",
+    "early-stop": "stopped early, with no new best,",
+}
 
 
 class Screen(Protocol):
@@ -174,6 +179,13 @@ def note_line(event: Event) -> str:
     match event:
         case events.CheckpointSaved():
             return f"saved step {event.step:,} in {plain_path(event.path)}"
+        case events.Validated():
+            return f"validation {event.loss:.4f} at step {event.step:,}, in {duration(event.seconds)}"
+        case events.BestSaved():
+            return f"best so far: {event.tracked} {event.loss:.4f} at step {event.step:,}, in {plain_path(event.path)}"
+        case events.MilestoneSaved():
+            reached = f"loss {event.milestone:g} reached at step {event.step:,} ({event.loss:.4f})"
+            return f"{reached}, kept in {plain_path(event.path)}"
         case events.StepSkipped():
             warning = click.style("warning:", fg="yellow")
             return f"{warning} step {event.step:,} skipped: gradients not finite for {', '.join(event.songs)}"
@@ -196,7 +208,7 @@ def print_preprocess_result(event: events.PreprocessFinished) -> None:
 
 def print_train_result(event: events.RunFinished) -> None:
     """Print how a run ended and where its adapter is."""
-    ended = "done" if event.reason in ("complete", "max-steps") else event.reason
+    ended = ENDED.get(event.reason, event.reason)
     click.echo(f"{ended} after {plural(event.step, 'step')} in {duration(event.seconds)}, loss {event.loss:.4f}")
     if event.adapter is not None:
         click.echo(f"adapter in {plain_path(event.adapter)}")

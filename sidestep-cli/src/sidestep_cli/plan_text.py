@@ -53,6 +53,21 @@ def _facts(plan: TrainPlan) -> Iterator[tuple[str, str]]:
     yield "rate", f"{plan.learning_rate:g}, {schedule}, {plan.warmup_steps:,} warm-up"
     yield "optimizer", _described(request.optimizer)
     yield "timesteps", _described(request.timesteps)
+    yield "kept", "; ".join(_kept(plan))
+
+
+def _kept(plan: TrainPlan) -> Iterator[str]:
+    """Yield what is kept beside checkpoints, and when the run ends by itself."""
+    keep = plan.request.keep
+    yield "the last adapter"
+    tracked = "validation" if plan.held_out else "smoothed loss"
+    if keep.save_best and plan.total_steps >= keep.save_best_after * plan.steps_per_epoch:
+        begin = f" after epoch {keep.save_best_after:,}" if keep.save_best_after else ""
+        yield f"the best by {tracked}{begin}"
+    if keep.loss_milestones:
+        yield f"those at {tracked} {', '.join(f'{loss:g}' for loss in keep.loss_milestones)}"
+    if plan.patience:
+        yield f"ends after {plural(plan.patience, 'epoch')} without a new best"
 
 
 def _described(choice: Choice) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from itertools import pairwise
 from types import TracebackType
 from typing import Self
@@ -24,13 +25,15 @@ MAX_POINTS = 4000
 
 
 class TrainPanel:
-    """A screen with the state of a run; checkpoints and warnings scroll by above it."""
+    """A screen with the state of a run; checkpoints, milestones and warnings scroll by above it."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True)
         self._started = time.monotonic()
         self._last: events.StepsDone | None = None
         self._smoothed: list[float] = []
+        self._validated: events.Validated | None = None
+        self._best: events.BestSaved | None = None
         self._result: events.RunFinished | None = None
         # last: it asks for the panel at once
         self._live = Live(console=self.console, get_renderable=self.render, refresh_per_second=4, transient=True)
@@ -60,6 +63,10 @@ class TrainPanel:
                 self._smoothed.append(event.smoothed)
                 if len(self._smoothed) > MAX_POINTS:
                     self._smoothed = self._smoothed[::2]
+            case events.Validated():
+                self._validated = event
+            case events.BestSaved():
+                self._best = event
             case events.RunFinished():
                 self._result = event
             case _:
@@ -73,7 +80,8 @@ class TrainPanel:
         if last is None:
             return Text(f"preparing, {elapsed}", style="dim")
         width = min(self.console.width, MAX_WIDTH)
-        return Group(_bar(last, width), _figures(last, elapsed), _course(self._smoothed, width))
+        judged = _judged(self._validated, self._best)
+        return Group(_bar(last, width), _figures(last, elapsed), *judged, _course(self._smoothed, width))
 
     def _print(self, line: str) -> None:
         self._live.console.print(Text.from_ansi(line))
@@ -104,6 +112,17 @@ def _figures(last: events.StepsDone, elapsed: str) -> RenderableType:
         _figure("memory", size(last.memory)),
     )
     return grid
+
+
+def _judged(validated: events.Validated | None, best: events.BestSaved | None) -> Iterator[RenderableType]:
+    """Yield a line with the last trial of the held-out songs and the best adapter, as far as there are any."""
+    figures = []
+    if validated is not None:
+        figures.append(_figure("validation", f"{validated.loss:.4f} at step {validated.step:,}", "bold cyan"))
+    if best is not None:
+        figures.append(_figure("best", f"{best.loss:.4f} at step {best.step:,}", "bold cyan"))
+    if figures:
+        yield Text("   ").join(figures)
 
 
 def _figure(name: str, value: str, style: str = "") -> Text:

@@ -13,7 +13,7 @@ from sidestep_core.settings import Settings
 
 from sidestep_cli.output import json_option, plain_path, print_json, print_table
 
-COLOURS = {"complete": "green", "max-steps": "green", "failed": "red"}
+COLOURS = {"complete": "green", "max-steps": "green", "early-stop": "green", "failed": "red"}
 
 
 @click.command()

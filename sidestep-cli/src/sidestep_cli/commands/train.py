@@ -6,7 +6,15 @@ from typing import Any, cast
 
 import attrs
 import click
-from sidestep_core.configs import DataConfig, ModelConfig, PreprocessConfig, RunConfig, TargetsConfig, TrainConfig
+from sidestep_core.configs import (
+    DataConfig,
+    KeepConfig,
+    ModelConfig,
+    PreprocessConfig,
+    RunConfig,
+    TargetsConfig,
+    TrainConfig,
+)
 from sidestep_core.requests import TrainRequest
 
 from sidestep_cli.commands.preprocess import make_tensors
@@ -26,6 +34,7 @@ GROUPS = (
     Group(name="data", title="Data", config=DataConfig),
     Group(name="train", title="Training", config=TrainConfig),
     Group(name="targets", title="What is adapted", config=TargetsConfig),
+    Group(name="keep", title="Validation and kept adapters", config=KeepConfig),
     Group(name="run", title="Run", config=RunConfig),
     Group(name="preprocess", title="Preprocessing", config=PreprocessConfig, unlocked_by=INLINE),
 )
@@ -140,6 +149,7 @@ def _request(settings: Resolved) -> TrainRequest:
         data=data,
         train=settings.groups["train"],
         targets=settings.groups["targets"],
+        keep=settings.groups["keep"],
         run=settings.groups["run"],
         adapter=settings.one("adapter"),
         timesteps=settings.one("timesteps"),
