@@ -222,7 +222,7 @@ def test_a_best_whose_replacement_was_interrupted_is_found(tmp_path):
     # the name that the old folder has between the two renames of a replacement
     aside = kept_folder(run / f".best.{hash_text('best')[:16]}.tmp", 4)
     assert locate_folder(run / "best") == aside
-    assert list(put_back(run, 4, copy)) == []
+    assert list(put_back(run, copy, {})) == []
     assert [path.name for path in run.iterdir()] == ["best"]
 
 
@@ -231,7 +231,7 @@ def test_what_an_interrupted_save_left_is_removed(tmp_path):
     kept_folder(run / ".best.0123abcd.tmp", 4)
     kept_folder(run / "milestones" / ".loss_0.5.0123abcd.tmp", 4)
     kept_folder(run / ".final.0123abcd.tmp", 4)
-    list(put_back(run, 4, None))
+    list(put_back(run, None, {}))
     assert sorted(path.name for path in run.rglob("*") if path.is_dir()) == [".final.0123abcd.tmp", "milestones"]
 
 
@@ -239,15 +239,25 @@ def test_a_folder_that_does_not_say_what_it_is_is_set_aside(tmp_path):
     run = tmp_path / "run"
     kept_folder(run / "best", 4)
     (run / "best" / "kept.json").write_text("{")
-    assert len(list(put_back(run, 4, None))) == 1
+    assert len(list(put_back(run, None, {}))) == 1
     assert (run / "overtaken" / "best_step_0" / "adapter.txt").read_text() == "mine"
+
+
+def test_milestones_of_another_course_of_the_run_are_set_aside(tmp_path):
+    run = tmp_path / "run"
+    for name, step in (("loss_0.6", 3), ("loss_0.5", 4), ("loss_0.4", 5)):
+        kept_folder(run / "milestones" / name, step)
+    lines = list(put_back(run, None, {"loss_0.6": 3, "loss_0.5": 7}))
+    assert len(lines) == 2
+    assert [path.name for path in (run / "milestones").iterdir()] == ["loss_0.6"]
+    assert {path.name for path in (run / "overtaken").iterdir()} == {"loss_0.5_step_4", "loss_0.4_step_5"}
 
 
 def test_the_same_adapter_set_aside_again_replaces_the_first(tmp_path):
     run = tmp_path / "run"
     for text in ("first", "second"):
         kept_folder(run / "best", 4, text)
-        list(put_back(run, 2, None))
+        list(put_back(run, None, {}))
     assert (run / "overtaken" / "best_step_4" / "adapter.txt").read_text() == "second"
 
 
@@ -272,7 +282,7 @@ def test_where_there_are_no_links_files_are_copied(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "link", refuse)
     copy = kept_folder(tmp_path / "copy", 4)
-    list(put_back(tmp_path / "run", 4, copy))
+    list(put_back(tmp_path / "run", copy, {}))
     assert files(tmp_path / "run" / "best") == files(copy)
 
 

@@ -63,7 +63,7 @@ class Keeper:
         if self._config.save_best and (kept.best is None or said_by(best) != attrs.asdict(kept.best)):
             # value and files belong together: without one of them the other is worth nothing
             kept.best = best = None
-        return [*lines, *put_back(self._state.plan.run, checkpoint.step, best)]
+        return [*lines, *put_back(self._state.plan.run, best, kept.milestones)]
 
     def after_step(self) -> Iterator[Event]:
         """Judge the adapter if it is time, and yield what came of it."""

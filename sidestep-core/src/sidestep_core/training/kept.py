@@ -57,13 +57,13 @@ class Kept:
         return cls(**{**state, "best": best})
 
 
-def put_back(run: Path, step: int, best: Path | None) -> Iterator[str]:
-    """Make a run's folders those it had at a checkpoint; what was kept later is set aside.
+def put_back(run: Path, best: Path | None, milestones: Mapping[str, int]) -> Iterator[str]:
+    """Make a run's folders those it had at a checkpoint; what is there besides is set aside.
 
     Args:
         run: the run folder.
-        step: of the checkpoint.
         best: the checkpoint's copy of the best adapter, None if the run is to have none.
+        milestones: step at which each was reached by then, by its folder's name.
 
     Yields:
         A line for each folder that was set aside.
@@ -78,7 +78,7 @@ def put_back(run: Path, step: int, best: Path | None) -> Iterator[str]:
         with atomic_folder(ours) as new:
             copy_folder(best, new)
     for folder in sorted((run / MILESTONES).glob("loss_*")):
-        if said_by(folder).get("step", 0) > step:
+        if said_by(folder).get("step") != milestones.get(folder.name):
             yield _set_aside(run, folder, folder.name)
     for path in (*run.glob(f".{BEST}.*"), *(run / MILESTONES).glob(".*")):
         if is_temporary(path):  # of a save that was interrupted
