@@ -212,7 +212,11 @@ def test_models_are_listed_and_found_by_what_the_settings_of_a_run_say(toolkit, 
             "lr-controller 'x'",
             "constant, constant_with_warmup, cosine, cosine_restarts",
         ),
-        ({"optimizer": Choice(name="x")}, "optimizer 'x'", "adafactor, adamw, adamw8bit, lion, prodigy, schedule_free"),
+        (
+            {"optimizer": Choice(name="x")},
+            "optimizer 'x'",
+            "adafactor, adamw, adamw8bit, auto, lion, prodigy, schedule_free",
+        ),
         ({"observers": (Choice(name="x"),)}, "observer 'x'", "progress, watcher"),
     ],
 )
