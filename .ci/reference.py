@@ -6,10 +6,11 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import click
+from sidestep_cli.commands.train import GROUPS
 from sidestep_cli.main import cli
 from sidestep_core import configs, hookspecs, settings
 from sidestep_core.options import Option, options_of
@@ -47,15 +48,8 @@ def settings_page() -> str:
         "Settings of a run stand in tables of a preset, named as in the headings; a component's table has its `type`. "
         "On the command line each is the flag beside it.\n",
     ]
-    groups = {
-        "model": configs.ModelConfig,
-        "data": configs.DataConfig,
-        "train": configs.TrainConfig,
-        "targets": configs.TargetsConfig,
-        "keep": configs.KeepConfig,
-        "run": configs.RunConfig,
-    }
-    parts += [f"## [{name}]\n\n{_table(group)}" for name, group in groups.items()]
+    groups = [group for group in GROUPS if not group.unlocked_by]
+    parts += [f"## [{group.name}]\n\n{_table(group.settings())}" for group in groups]
     for kind, registry in Plugins(disabled=["*"]).registries.items():
         if not len(registry):
             continue
@@ -63,17 +57,17 @@ def settings_page() -> str:
         for spec in registry.values():
             parts.append(f"### {spec.name}\n\n{spec.summary}.\n")
             if spec.config is not None and list(options_of(spec.config)):
-                parts.append(_table(spec.config))
-    parts.append(f"## preprocess\n\n{_table(configs.PreprocessConfig)}")
+                parts.append(_table(options_of(spec.config)))
+    parts.append(f"## preprocess\n\n{_table(options_of(configs.PreprocessConfig))}")
     parts.append("## User settings\n\nKept in one file; `sidestep settings path` says where.\n")
-    parts += [f"### [{name}]\n\n{_table(table, flags=False)}" for name, table in settings.TABLES.items()]
+    parts += [f"### [{name}]\n\n{_table(options_of(table), flags=False)}" for name, table in settings.TABLES.items()]
     return "\n".join(parts)
 
 
-def _table(config: type, *, flags: bool = True) -> str:
+def _table(settings: Iterable[Option], *, flags: bool = True) -> str:
     columns = ("setting", *(("flag",) if flags else ()), "type", "default", "meaning")
     rows = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
-    for option in options_of(config):
+    for option in settings:
         named = " ".join(f"`{flag}`" for flag in (*option.flags, *([option.short] if option.short else [])))
         cells = (f"`{option.name}`", *((named,) if flags else ()), _type(option), _default(option), option.help)
         rows.append(f"| {' | '.join(cells)} |")

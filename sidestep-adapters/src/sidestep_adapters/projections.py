@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -29,6 +30,7 @@ class ProjectionAdapter(Generic[ConfigT]):
         self.config = config
         self._seed = context.seed
         self._layers: dict[str, Any] = {}  # by original name
+        self._transformer = nn.Module()
 
     # What a type says
 
@@ -78,8 +80,8 @@ class ProjectionAdapter(Generic[ConfigT]):
                 linear = present[module_path(target.name)]
                 layer = self.wrap(linear, target)
                 self._layers[target.name] = layer.train(linear.training).to(linear.weight.device)
-        for name, layer in self._layers.items():
-            transformer.set_submodule(module_path(name), layer)
+        self._transformer = transformer
+        self._place(self._layers)
 
     def parameters(self) -> Sequence[tuple[str, nn.Parameter]]:
         """Return what is trained, in the order of the targets."""
@@ -131,6 +133,19 @@ class ProjectionAdapter(Generic[ConfigT]):
             with torch.no_grad():
                 delta = self.delta(layer)
             yield name, delta
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        """Put the projections back in place of the layers for as long as it lasts."""
+        self._place({name: layer.base_layer for name, layer in self._layers.items()})
+        try:
+            yield
+        finally:
+            self._place(self._layers)
+
+    def _place(self, modules: Mapping[str, nn.Module]) -> None:
+        for name, module in modules.items():
+            self._transformer.set_submodule(module_path(name), module)
 
     def _tensors(self) -> Iterator[tuple[str, Tensor]]:
         for name, layer in self._layers.items():

@@ -22,6 +22,9 @@ STAGES: Mapping[str, str] = {
     "text": "captions",
     "condition": "conditioning",
     "pt": "pt files",
+    "prompt": "reading the prompt",
+    "generate": "generating",
+    "decode": "decoding",
 }
 ENDED: Mapping[str, str] = {
     "complete": "done",
@@ -63,6 +66,11 @@ def preprocess_screen(session: Session, *, as_json: bool) -> Screen:
 
         return PreprocessBars()
     return PreprocessLines()
+
+
+def preview_screen(*, as_json: bool) -> Screen:
+    """Return what shows the making of audio outside a run."""
+    return JsonLines() if as_json else PreviewLines()
 
 
 def train_screen(session: Session, *, as_json: bool) -> Screen:
@@ -136,6 +144,21 @@ class TrainLines(StillScreen):
                     _say(line)
 
 
+class PreviewLines(StillScreen):
+    """A line for each stage on stderr, the files on stdout."""
+
+    def show(self, event: Event) -> None:
+        """Print what is going on, and the files at the end."""
+        match event:
+            case events.StageStarted():
+                _say(stage_title(event.stage))
+            case events.PreviewMade():
+                for path in event.paths:
+                    click.echo(plain_path(path))
+            case events.Notice():
+                _say(note_line(event))
+
+
 class LinesObserver:
     """The lines of a training run, for whoever starts it from Python."""
 
@@ -186,6 +209,8 @@ def note_line(event: Event) -> str:
         case events.MilestoneSaved():
             reached = f"loss {event.milestone:g} reached at step {event.step:,} ({event.loss:.4f})"
             return f"{reached}, kept in {plain_path(event.path)}"
+        case events.PreviewMade():
+            return f"preview of step {event.step:,} in {plain_path(event.paths[-1].parent)} ({duration(event.seconds)})"
         case events.StepSkipped():
             warning = click.style("warning:", fg="yellow")
             return f"{warning} step {event.step:,} skipped: gradients not finite for {', '.join(event.songs)}"

@@ -29,6 +29,8 @@ SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
         "tags": _command("tags", "Change the trigger tag of many songs at once."),
         "preprocess": _command("preprocess", "Make training tensors from songs and captions."),
         "train": _command("train", "Train an adapter on tensors."),
+        "ask": _command("ask", "Ask a run that is training to save, preview or stop."),
+        "preview": _command("preview", "Generate audio to hear an adapter."),
         "export": _command("export", "Write an adapter for another program."),
     },
     "What is there": {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 from sidestep_core.conversion import structure, unstructure
 from sidestep_core.errors import ConfigError
-from sidestep_core.options import options_of
+from sidestep_core.options import Option, options_of
 from sidestep_core.plugins import Plugins
 from sidestep_core.requests import Choice
 
@@ -26,12 +26,23 @@ class Group:
         title: heading in the help.
         config: class of its settings.
         unlocked_by: flags of which one must be given; such a group brings neither aliases nor short flags.
+        prefix: word in front of every flag (`--preview-seconds`), where the flags alone would say too little.
     """
 
     name: str
     title: str
     config: type
     unlocked_by: tuple[str, ...] = ()
+    prefix: str = ""
+
+    def settings(self) -> Iterator[Option]:
+        """Yield its settings with the flags they have in this group."""
+        for setting in options_of(self.config):
+            if self.unlocked_by:
+                setting = attrs.evolve(setting, aliases=(), short=None)
+            if self.prefix:
+                setting = attrs.evolve(setting, flag=f"--{self.prefix}-{setting.flag.removeprefix('--')}")
+            yield setting
 
 
 @attrs.frozen(kw_only=True)
@@ -127,13 +138,14 @@ def find_parts(
     """
     for group in groups:
         if not group.unlocked_by:
-            yield _with_options(_group_part(group, tables), (group.name,), taken)
+            yield _with_options(_group_part(group, tables), group.settings(), (group.name,), taken)
     for slot in slots:
         for part in _slot_parts(slot, args, plugins, tables.get(slot.name, {})):
-            yield _with_options(part, _prefixes(part, slot), taken)
+            settings = options_of(part.config) if part.config else ()
+            yield _with_options(part, settings, _prefixes(part, slot), taken)
     for group in groups:
         if set(group.unlocked_by) & set(args):
-            yield _with_options(_group_part(group, tables), (group.name,), taken, bare=True)
+            yield _with_options(_group_part(group, tables), group.settings(), (group.name,), taken)
 
 
 def peek(args: Sequence[str], flags: Sequence[str]) -> list[str]:
@@ -189,10 +201,7 @@ def _prefixes(part: Part, slot: Slot) -> tuple[str, ...]:
     return (component, f"{slot.name}-{component}") if slot.more else (slot.name, f"{slot.name}-{component}")
 
 
-def _with_options(part: Part, prefixes: tuple[str, ...], taken: set[str], *, bare: bool = False) -> Part:
-    settings = options_of(part.config) if part.config else ()
-    if bare:
-        settings = (attrs.evolve(setting, aliases=(), short=None) for setting in settings)
+def _with_options(part: Part, settings: Iterable[Option], prefixes: tuple[str, ...], taken: set[str]) -> Part:
     made = [make_option(s, table=part.table, title=part.title, prefixes=prefixes, taken=taken) for s in settings]
     return attrs.evolve(part, options=tuple(made))
 

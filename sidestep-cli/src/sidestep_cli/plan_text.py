@@ -54,6 +54,8 @@ def _facts(plan: TrainPlan) -> Iterator[tuple[str, str]]:
     yield "optimizer", _described(request.optimizer)
     yield "timesteps", _described(request.timesteps)
     yield "kept", "; ".join(_kept(plan))
+    if request.preview.every or request.preview.every_steps:
+        yield "previews", _previews(plan)
 
 
 def _kept(plan: TrainPlan) -> Iterator[str]:
@@ -68,6 +70,14 @@ def _kept(plan: TrainPlan) -> Iterator[str]:
         yield f"those at {tracked} {', '.join(f'{loss:g}' for loss in keep.loss_milestones)}"
     if plan.patience:
         yield f"ends after {plural(plan.patience, 'epoch')} without a new best"
+
+
+def _previews(plan: TrainPlan) -> str:
+    preview = plan.request.preview
+    spaces = [(preview.every, "epoch"), (preview.every_steps, "step")]
+    often = " and ".join(f"every {plural(count, word)}" for count, word in spaces if count)
+    made_with = [*(song.name for song in plan.previewed), *(["the prompt"] if preview.prompt else [])]
+    return f"{often}, {duration(preview.seconds)} with {', '.join(made_with)}"
 
 
 def _described(choice: Choice) -> str:

@@ -263,3 +263,41 @@ class RunConfig:
     )
     strict_resume: bool = option(default=True, help="Refuse to resume when data, adapter or settings changed.")
     log_every: int = option(default=10, at_least=1, help="Steps between progress lines.")
+
+
+@config
+class SoundConfig:
+    """What audio is generated, and how."""
+
+    prompt: str = option(default="", help="Description of the music, as a caption.")
+    lyrics: str = option(default="", help="Lyrics to the prompt; instrumental without.")
+    language: str = option(default="unknown", help="Language of the lyrics, such as en.")
+    seconds: float = option(default=30.0, at_least=1, at_most=600, help="Length of the audio.")
+    seed: int = option(default=42, help="Seed of the noise that everything starts from.")
+    sampler: Literal["auto", "base", "turbo"] = option(
+        default="auto",
+        help="base takes 30 guided steps, turbo 8 without guidance; auto is what the model was trained for.",
+    )
+    steps: int | None = option(
+        default=None, at_least=1, at_most=1000, help="Steps from noise to audio, if not the sampler's."
+    )
+    guidance: float | None = option(
+        default=None, at_least=0, help="How far the prompt is followed, if not the sampler's 7; 1 is no guidance."
+    )
+    shift: float | None = option(
+        default=None, above=0, advanced=True, help="Above 1, steps are closer together at high noise; 3 if not given."
+    )
+
+
+@config
+class PreviewConfig(SoundConfig):
+    """What is to be heard of a run while it trains."""
+
+    every: int = option(default=0, at_least=0, help="Epochs between previews; 0 makes none by itself.")
+    every_steps: int = option(default=0, at_least=0, help="Steps between previews; 0 goes by epochs only.")
+    songs: tuple[str, ...] = option(
+        default=(),
+        help="Songs of the set whose captions and lyrics are used; the first held-out one, else the first, "
+        "when neither songs nor a prompt are given.",
+    )
+    compare: bool = option(default=True, help="Make the same once without the adapter, to compare with.")

@@ -51,6 +51,10 @@ class ResumeError(SidestepError):
     """A training checkpoint is missing, incomplete or does not fit the run."""
 
 
+class GenerationError(SidestepError):
+    """No audio can be generated: what came out is not finite."""
+
+
 class ExportError(SidestepError):
     """An export target cannot hold this adapter."""
 

@@ -194,7 +194,7 @@ class MilestoneSaved(Event):
 
 @attrs.frozen(kw_only=True)
 class PreviewMade(Event):
-    """Audio was generated with the adapter as it is; `paths` are the audio files."""
+    """Audio was generated with the adapter as it is; `paths` are the audio files, step and epoch 0 outside a run."""
 
     step: int
     epoch: int

@@ -6,6 +6,7 @@ Each target is called as `factory(config, context)` with its own config and a `s
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -48,6 +49,9 @@ class Adapter(Protocol):
 
     def deltas(self) -> Iterator[tuple[str, Tensor]]:
         """Yield `(module name, [out, in] float32 weight difference)` of every adapted projection."""
+
+    def disabled(self) -> AbstractContextManager[None]:
+        """Let the decoder give, to the bit, what it gave before `attach`; afterwards everything is as it was."""
 
 
 class TimestepSampler(Protocol):

@@ -19,7 +19,7 @@ from sidestep_core.requests import Chosen, Components, TrainRequest
 from sidestep_core.runs import FINAL, PROGRESS, checkpoints, read_record
 from sidestep_core.store.index import TensorStore
 from sidestep_core.targets import Target, choose_targets
-from sidestep_core.training.sets import TrainSong, hold_out, songs_of
+from sidestep_core.training.sets import TrainSong, hold_out, previewed_songs, songs_of
 
 FRAMES_PER_SECOND = 25
 LEARNING_RATE = 3e-4
@@ -37,6 +37,7 @@ class TrainPlan:
         stores: the tensor folders.
         songs: what is trained on, with the length of every song.
         held_out: songs kept for validation.
+        previewed: songs whose captions and lyrics previews are made with.
         targets: projections that get an adapter.
         trainable: parameters that are trained (None if the adapter type cannot tell before it is built).
         learning_rate: peak rate.
@@ -60,6 +61,7 @@ class TrainPlan:
     stores: tuple[TensorStore, ...]
     songs: tuple[TrainSong, ...]
     held_out: tuple[TrainSong, ...]
+    previewed: tuple[TrainSong, ...]
     targets: tuple[Target, ...]
     trainable: int | None
     learning_rate: float
@@ -89,7 +91,8 @@ def make_plan(
     """Work out a run.
 
     Raises:
-        ConfigError: there is no output folder, it holds another run, or settings do not fit the number of folders.
+        ConfigError: there is no output folder, it holds another run, settings do not fit the number of folders, or a
+            song to preview is not there.
         DatasetError: there is nothing to train on, or the folders cannot be trained on together.
         AdapterError: the settings select no projection.
         ResumeError: there is no checkpoint to go on from.
@@ -120,6 +123,7 @@ def make_plan(
         stores=stores,
         songs=songs,
         held_out=held_out,
+        previewed=previewed_songs(request.preview, [*held_out, *songs]),
         targets=targets,
         trainable=trainable,
         learning_rate=peak_rate(request.train, components),

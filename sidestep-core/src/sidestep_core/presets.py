@@ -12,6 +12,7 @@ import attrs
 
 from sidestep_core.errors import ConfigError, UnknownName
 from sidestep_core.files import write_atomic
+from sidestep_core.requests import FIXED_TABLES
 from sidestep_core.settings import config_folder
 
 if TYPE_CHECKING:
@@ -171,8 +172,7 @@ def request_tables(request: TrainRequest) -> dict[str, dict[str, Any]]:
     """Return a run's settings as TOML or JSON tables: fixed groups, then components with their `type`."""
     from sidestep_core.conversion import unstructure
 
-    groups = ("model", "data", "train", "targets", "keep", "run")
-    tables = {name: unstructure(getattr(request, name)) for name in groups}
+    tables = {name: unstructure(getattr(request, name)) for name in FIXED_TABLES}
     for slot in ("adapter", "timesteps", "optimizer"):
         choice = getattr(request, slot)
         tables[slot] = {"type": choice.name} | (unstructure(choice.config) if choice.config else {})

@@ -6,7 +6,15 @@ from typing import Any, Generic, TypeVar
 
 import attrs
 
-from sidestep_core.configs import DataConfig, KeepConfig, ModelConfig, RunConfig, TargetsConfig, TrainConfig
+from sidestep_core.configs import (
+    DataConfig,
+    KeepConfig,
+    ModelConfig,
+    PreviewConfig,
+    RunConfig,
+    TargetsConfig,
+    TrainConfig,
+)
 from sidestep_core.specs import (
     AdapterType,
     BuildContext,
@@ -18,6 +26,8 @@ from sidestep_core.specs import (
 )
 
 S = TypeVar("S", bound=Spec)
+# the fields of a request that are settings of their own, and tables of a preset
+FIXED_TABLES = ("model", "data", "train", "targets", "keep", "run", "preview")
 
 
 @attrs.frozen(kw_only=True)
@@ -61,6 +71,7 @@ class TrainRequest:
     targets: TargetsConfig = attrs.field(factory=TargetsConfig)
     keep: KeepConfig = attrs.field(factory=KeepConfig)
     run: RunConfig = attrs.field(factory=RunConfig)
+    preview: PreviewConfig = attrs.field(factory=PreviewConfig)
     adapter: Choice = Choice(name="lora")
     timesteps: Choice = Choice(name="continuous")
     controllers: tuple[Choice, ...] = (Choice(name="cosine"),)

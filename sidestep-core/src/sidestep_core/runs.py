@@ -1,6 +1,6 @@
 """Run folders: what is in them, where their progress stands, and which there are.
 
-`<run>/{run.json, progress.jsonl, checkpoints/step_N/, best/, milestones/loss_X/, overtaken/, final/}`
+`<run>/{run.json, progress.jsonl, checkpoints/step_N/, best/, milestones/loss_X/, overtaken/, previews/step_N/, final/}`
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ FINAL = "final"
 BEST = "best"
 MILESTONES = "milestones"
 OVERTAKEN = "overtaken"
+PREVIEWS = "previews"
 UNFINISHED = "unfinished"
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
     "name": str,

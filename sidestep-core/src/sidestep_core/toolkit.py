@@ -14,7 +14,7 @@ from sidestep_core.settings import Settings
 from sidestep_core.specs import BuildContext
 
 if TYPE_CHECKING:
-    from sidestep_core.configs import ModelConfig, PreprocessConfig
+    from sidestep_core.configs import ModelConfig, PreprocessConfig, SoundConfig
     from sidestep_core.events import Event
     from sidestep_core.interfaces import ExportReport, ExportRequest, Observer
     from sidestep_core.model.layout import ModelFolder
@@ -143,6 +143,25 @@ class Toolkit:
         finally:
             for observer in everyone:
                 _closed(observer)
+
+    def preview(
+        self,
+        sound: SoundConfig,
+        model: ModelConfig,
+        *,
+        output: Path,
+        adapter: Path | None = None,
+        compare: bool = False,
+    ) -> Iterator[Event]:
+        """Generate audio with an adapter, without, or both; see `sidestep_core.generation.listen.listen`."""
+        folder = self.model(model)
+        from sidestep_core.device import resolve_device, resolve_precision
+        from sidestep_core.generation.listen import Listening, listen
+
+        device = resolve_device(model.device)
+        dtype = resolve_precision(model.precision, device)
+        wanted = Listening(sound=sound, output=output, adapter=adapter, compare=compare, device=device, dtype=dtype)
+        yield from listen(wanted, folder)
 
     def demo(
         self, output: Path, audio_dir: Path | None = None, *, cancelled: Callable[[], bool] = never

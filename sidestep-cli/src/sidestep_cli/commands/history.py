@@ -26,7 +26,7 @@ def history(folders: tuple[Path, ...], limit: int, as_json: bool) -> None:
     Runs are looked for in FOLDERS; without any, in the folder of the setting 'adapters_dir', in ./output and in the
     working folder.
     """
-    runs = find_runs(folders or _usual_folders())[:limit]
+    runs = find_runs(folders or usual_folders())[:limit]
     if as_json:
         print_json([_as_dict(run) for run in runs])
     elif runs:
@@ -36,7 +36,8 @@ def history(folders: tuple[Path, ...], limit: int, as_json: bool) -> None:
         click.echo("no runs found; name the folders to look in", err=True)
 
 
-def _usual_folders() -> list[Path]:
+def usual_folders() -> list[Path]:
+    """Return where runs are looked for when no folder is named."""
     setting: Path | None = Settings.load().get("adapters_dir")
     return [folder for folder in (setting, Path("output"), Path()) if folder is not None and folder.is_dir()]
 

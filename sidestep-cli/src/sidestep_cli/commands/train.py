@@ -11,6 +11,7 @@ from sidestep_core.configs import (
     KeepConfig,
     ModelConfig,
     PreprocessConfig,
+    PreviewConfig,
     RunConfig,
     TargetsConfig,
     TrainConfig,
@@ -24,7 +25,7 @@ from sidestep_cli.parts import Group, Resolved, Slot
 from sidestep_cli.plan_text import print_plan
 from sidestep_cli.retired import TRAINING, retired_options
 from sidestep_cli.session import Session, pass_session
-from sidestep_cli.signals import Stop, stop_on_signals
+from sidestep_cli.signals import Stop, ask_on_signals, stop_on_signals
 from sidestep_cli.slots import SlotCommand
 
 PROMISE = "this step is finished and the run saved; go on with --resume-from latest"
@@ -36,6 +37,7 @@ GROUPS = (
     Group(name="targets", title="What is adapted", config=TargetsConfig),
     Group(name="keep", title="Validation and kept adapters", config=KeepConfig),
     Group(name="run", title="Run", config=RunConfig),
+    Group(name="preview", title="Previews", config=PreviewConfig, prefix="preview"),
     Group(name="preprocess", title="Preprocessing", config=PreprocessConfig, unlocked_by=INLINE),
 )
 SLOTS = (
@@ -119,7 +121,8 @@ def train(
     sidestep train --preprocess --audio-dir my_songs --tensor-output my_tensors \\
         --output-dir my_lora
 
-    Ctrl+C finishes the step, saves and ends; 'train ... --resume-from latest' goes on from there.
+    Ctrl+C finishes the step, saves and ends; 'train ... --resume-from latest' goes on from there. 'sidestep ask' asks
+    for a checkpoint or a preview while it trains, as do the signals USR1 and USR2.
     """
     with stop_on_signals(PROMISE) as stop:
         if (preprocess or preprocess_only) and not dry_run:
@@ -135,7 +138,8 @@ def _train(session: Session, request: TrainRequest, stop: Stop, *, dry_run: bool
     if dry_run:
         print_plan(plan, as_json=as_json)
     else:
-        follow(session.toolkit.train(plan, stop=stop), train_screen(session, as_json=as_json))
+        with ask_on_signals(plan.run):
+            follow(session.toolkit.train(plan, stop=stop), train_screen(session, as_json=as_json))
     return stop.exit_code()
 
 
@@ -151,6 +155,7 @@ def _request(settings: Resolved) -> TrainRequest:
         targets=settings.groups["targets"],
         keep=settings.groups["keep"],
         run=settings.groups["run"],
+        preview=settings.groups["preview"],
         adapter=settings.one("adapter"),
         timesteps=settings.one("timesteps"),
         controllers=settings.slots["lr-control"],

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from sidestep_core.configs import Conditioning
 from sidestep_core.errors import StoreError
 from sidestep_core.events import Event, Notice, SongFinished, SongRejected, StageStarted
 from sidestep_core.model.load import load_condition_encoder
@@ -27,14 +28,14 @@ def encode_conditions(job: Job, missing: Mapping[str, Sequence[Entry]]) -> Itera
         return
     yield StageStarted(stage="condition", total=sum(map(len, missing.values())))
     encoder = load_condition_encoder(job.model, device=job.device, dtype=job.torch_dtype)
-    timbre = _timbre_reference(job, encoder)
+    timbre = timbre_reference(encoder, job.config.conditioning, job.model.dims.timbre_frames)
     for key, same in missing.items():
         job.check_cancelled()
         cuts = read_metadata(text_path(job, key)) or {}
         cut_lyrics = int(cuts["cut_lyrics"])
         yield from _notices(job, same, cut_lyrics, int(cuts["cut_prompt"]))
         texts = read_tensors(text_path(job, key))
-        conditioning = _encode(encoder, texts["text"].to(timbre), texts["lyrics"].to(timbre), timbre)
+        conditioning = encode_condition(encoder, texts["text"].to(timbre), texts["lyrics"].to(timbre), timbre)
         try:
             write_conditioning(
                 conditioning_path(job.output, key), conditioning, _metadata(job, same[0], conditioning, cut_lyrics)
@@ -47,16 +48,14 @@ def encode_conditions(job: Job, missing: Mapping[str, Sequence[Entry]]) -> Itera
             yield SongFinished(stage="condition", name=entry.song.name, audio_seconds=entry.seconds)
 
 
-def _timbre_reference(job: Job, encoder: nn.Module) -> Tensor:
+def timbre_reference(encoder: nn.Module, conditioning: Conditioning, frames: int) -> Tensor:
     """Return [1, frames, 64]: silence, as ACE-Step takes it without a reference, or Side-Step's one frame of zeros."""
     silence: Tensor = encoder.silence_latent  # type: ignore[assignment]
-    if job.config.conditioning == "side-step":
-        return torch.zeros_like(silence[:, :1])
-    return silence[:, : job.model.dims.timbre_frames]
+    return torch.zeros_like(silence[:, :1]) if conditioning == "side-step" else silence[:, :frames]
 
 
 @torch.inference_mode()
-def _encode(encoder: nn.Module, text: Tensor, lyrics: Tensor, timbre: Tensor) -> Tensor:
+def encode_condition(encoder: nn.Module, text: Tensor, lyrics: Tensor, timbre: Tensor) -> Tensor:
     """Return the conditioning [L, E]; nothing is padded, so every row counts."""
 
     def all_of(states: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ MAX_LYRICS_TOKENS = {"inference": 2048, "side-step": 512}
 
 
 @attrs.frozen(kw_only=True)
-class _Tokens:
+class Tokens:
     """A text as tokens [1, n], and how many of its tokens are not among them."""
 
     ids: Tensor
@@ -63,22 +63,23 @@ def encode_texts(job: Job, missing: dict[str, list[Entry]]) -> Iterator[Event]:
     (job.work / "text").mkdir(parents=True, exist_ok=True)
     for key, same in todo.items():
         job.check_cancelled()
-        prompt = _tokenize(tokenizer, same[0].prompt, MAX_PROMPT_TOKENS)
-        lyrics = _tokenize(tokenizer, same[0].lyrics, MAX_LYRICS_TOKENS[job.config.conditioning])
-        tensors = _encode(encoder, prompt.ids.to(job.device), lyrics.ids.to(job.device))
+        prompt = tokenize(tokenizer, same[0].prompt, MAX_PROMPT_TOKENS)
+        lyrics = tokenize(tokenizer, same[0].lyrics, MAX_LYRICS_TOKENS[job.config.conditioning])
+        tensors = encode_text(encoder, prompt.ids.to(job.device), lyrics.ids.to(job.device))
         cuts = {"cut_prompt": str(prompt.cut), "cut_lyrics": str(lyrics.cut)}
         write_atomic(text_path(job, key), safetensors.torch.save(tensors, cuts))
         yield from (SongFinished(stage="text", name=entry.song.name, audio_seconds=entry.seconds) for entry in same)
 
 
-def _tokenize(tokenizer: PreTrainedTokenizerBase, text: str, limit: int) -> _Tokens:
+def tokenize(tokenizer: PreTrainedTokenizerBase, text: str, limit: int) -> Tokens:
+    """Return a text as at most `limit` tokens."""
     whole = len(tokenizer(text)["input_ids"])
     ids = tokenizer(text, truncation=True, max_length=limit, return_tensors="pt")["input_ids"]
-    return _Tokens(ids=ids, cut=max(0, whole - limit))
+    return Tokens(ids=ids, cut=max(0, whole - limit))
 
 
 @torch.inference_mode()
-def _encode(encoder: PreTrainedModel, prompt: Tensor, lyrics: Tensor) -> dict[str, Tensor]:
+def encode_text(encoder: PreTrainedModel, prompt: Tensor, lyrics: Tensor) -> dict[str, Tensor]:
     """Return `text` [n, E], the last hidden states, and `lyrics` [m, E], only looked up: contexts come later."""
     states = encoder(input_ids=prompt).last_hidden_state
     embeddings = encoder.get_input_embeddings()(lyrics)

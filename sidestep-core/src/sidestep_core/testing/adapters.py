@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -163,6 +164,21 @@ class AdapterContract(ComponentContract):
         first, second = (trained.adapter.save(tmp_path / name, metadata=metadata) for name in ("one", "two"))
         assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
+    def test_while_it_is_disabled_the_decoder_is_as_it_was_before(self, trained: Bench) -> None:
+        with trained.adapter.disabled():
+            assert trained.run(trained.decoder).equal(trained.output)
+
+    @pytest.mark.parametrize("fails", [False, True])
+    def test_nothing_is_left_of_having_been_disabled(self, trained: Bench, fails: bool) -> None:
+        output, state = trained.run(trained.decoder), _state(trained.decoder)
+        with contextlib.suppress(RuntimeError), trained.adapter.disabled():
+            if fails:
+                raise RuntimeError("while it was disabled")
+        assert _state(trained.decoder) == state
+        assert trained.run(trained.decoder).equal(output)
+        trained.train()
+        assert not trained.run(trained.decoder).equal(output)
+
     def test_a_bf16_decoder_trains_a_float32_adapter(self, make: Callable[..., Bench]) -> None:
         import torch
 
@@ -172,6 +188,12 @@ class AdapterContract(ComponentContract):
         weights = dict(bench.adapter.parameters())
         assert {str(weight.dtype) for weight in weights.values()} == {"torch.float32"}
         assert all(weight.isfinite().all() for weight in weights.values())
+
+
+def _state(decoder: nn.Module) -> list[tuple[object, ...]]:
+    """Return which modules and weights a decoder has, where, and in which modes."""
+    modules = [(name, id(module), module.training) for name, module in decoder.named_modules()]
+    return [*modules, *((name, id(weight), weight.requires_grad) for name, weight in decoder.named_parameters())]
 
 
 def _forward(condition_size: int) -> Callable[[nn.Module], Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from sidestep_core.builtins import plugin as builtins
-from sidestep_core.configs import DataConfig, KeepConfig, ModelConfig, RunConfig, TargetsConfig, TrainConfig
+from sidestep_core.configs import (
+    DataConfig,
+    KeepConfig,
+    ModelConfig,
+    PreviewConfig,
+    RunConfig,
+    TargetsConfig,
+    TrainConfig,
+)
 from sidestep_core.errors import AdapterError
 from sidestep_core.files import hash_text
 from sidestep_core.model.layout import ModelFolder, identity, resolve_model
@@ -97,11 +106,23 @@ class SmallAdapter:
         """Yield the weight differences."""
         return ((name, (module.up @ module.down).detach()) for name, module in self._modules.items())
 
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        """Let the modules pass on what the projections give."""
+        for module in self._modules.values():
+            module.enabled = False
+        try:
+            yield
+        finally:
+            for module in self._modules.values():
+                module.enabled = True
+
 
 class _LowRank(nn.Module):
     def __init__(self, base: nn.Linear, config: SmallConfig) -> None:
         super().__init__()
         self.base = base
+        self.enabled = True
         self.dropout = nn.Dropout(config.dropout)
         device = base.weight.device
         self.down = nn.Parameter(
@@ -111,6 +132,8 @@ class _LowRank(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.base(x)
+        if not self.enabled:
+            return out
         down, up = self.down.to(x.dtype), self.up.to(x.dtype)
         return out + nn.functional.linear(nn.functional.linear(self.dropout(x), down), up)
 
@@ -178,6 +201,7 @@ def tiny_request(run: Path, /, **tables: Mapping[str, Any]) -> TrainRequest:
         targets=TargetsConfig(**tables.get("targets", {})),
         keep=KeepConfig(**tables.get("keep", {})),
         run=RunConfig(**{"output_dir": run, "run_name": "tiny", "log_every": 1, **tables.get("run", {})}),
+        preview=PreviewConfig(**{"seconds": 1.0, "steps": 2, **tables.get("preview", {})}),
     )
 
 

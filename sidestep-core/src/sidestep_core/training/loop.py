@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import groupby
 
+from sidestep_core.asking import Asked, listening
 from sidestep_core.device import make_accelerator, resolve_device, resolve_precision
 from sidestep_core.errors import TrainingDiverged
 from sidestep_core.events import Event, Notice, RunStarted, StepSkipped
@@ -15,6 +16,8 @@ from sidestep_core.training.checkpoints import read_checkpoint
 from sidestep_core.training.fingerprint import fingerprint
 from sidestep_core.training.keeping import Keeper
 from sidestep_core.training.order import BatchPlan
+from sidestep_core.training.pieces import make_pieces
+from sidestep_core.training.previews import Previews
 from sidestep_core.training.record import begin_record
 from sidestep_core.training.report import Reporter
 from sidestep_core.training.setup import Setup, make_setup
@@ -53,7 +56,9 @@ def train(plan: TrainPlan, *, stop: Callable[[], bool] = never) -> Iterator[Even
     if checkpoint is not None:
         yield from (Notice(message=line, warning=True) for line in check_resume(plan, checkpoint, same))
 
-    setup = make_setup(plan, make_accelerator(device, precision), precision)
+    accelerator = make_accelerator(device, precision)
+    pieces = make_pieces(plan, device, precision)
+    setup = make_setup(plan, accelerator, precision)
     yield from setup.notices
     state = RunState(plan=plan, trainer=setup.trainer, fingerprint=same)
     keeper = Keeper(state, setup.validator)
@@ -62,24 +67,34 @@ def train(plan: TrainPlan, *, stop: Callable[[], bool] = never) -> Iterator[Even
         yield from (Notice(message=line, warning=True) for line in said)
 
     begin_record(plan)
-    yield RunStarted(
-        run=plan.run,
-        step=state.step,
-        total_steps=plan.total_steps,
-        epochs=plan.request.train.epochs,
-        steps_per_epoch=plan.steps_per_epoch,
-        songs=len(setup.order.songs),
-        trainable=sum(parameter.numel() for parameter in setup.trainer.parameters),
-    )
-    try:
-        yield from _train(plan, setup, state, keeper, Reporter(state, device), stop)
-    except Exception as error:
-        set_status(plan.run, "failed", str(error))
-        raise
+    previews = Previews(plan, state, pieces)
+    with listening(plan.run) as asked:
+        yield RunStarted(
+            run=plan.run,
+            step=state.step,
+            total_steps=plan.total_steps,
+            epochs=plan.request.train.epochs,
+            steps_per_epoch=plan.steps_per_epoch,
+            songs=len(setup.order.songs),
+            trainable=sum(parameter.numel() for parameter in setup.trainer.parameters),
+        )
+        try:
+            report = Reporter(state, device)
+            yield from _train(plan, setup, state, keeper, report, previews, asked, stop)
+        except Exception as error:
+            set_status(plan.run, "failed", str(error))
+            raise
 
 
 def _train(
-    plan: TrainPlan, setup: Setup, state: RunState, keeper: Keeper, report: Reporter, stop: Callable[[], bool]
+    plan: TrainPlan,
+    setup: Setup,
+    state: RunState,
+    keeper: Keeper,
+    report: Reporter,
+    previews: Previews,
+    asked: Asked,
+    stop: Callable[[], bool],
 ) -> Iterator[Event]:
     reason = "complete" if plan.total_steps == plan.request.train.epochs * plan.steps_per_epoch else "max-steps"
     batches = load_batches(
@@ -89,11 +104,12 @@ def _train(
         workers=not setup.in_memory,
         pin=setup.trainer.accelerator.device.type == "cuda",
     )
+    wishes: frozenset[str] = frozenset()
     for step, accumulated in groupby(batches, key=lambda batch: batch.plan.step):
         if keeper.gives_up:
             reason = "early-stop"
             break
-        if stop():
+        if stop() or "stop" in wishes:
             reason = "stopped"
             break
         losses, plans = [], []
@@ -115,8 +131,10 @@ def _train(
         if state.step % plan.steps_per_epoch == 0:
             yield report.epoch_done()
         yield from keeper.after_step()
-        if _save_is_due(plan, state.step):
+        wishes = asked.take()
+        if _save_is_due(plan, state.step) or "save" in wishes:
             yield state.save()
+        yield from previews.after_step(asked="preview" in wishes)
 
     if state.saved != state.step:
         yield state.save()

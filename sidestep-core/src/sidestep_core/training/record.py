@@ -11,7 +11,7 @@ import attrs
 
 from sidestep_core.conversion import unstructure
 from sidestep_core.plan import TrainPlan, config_of
-from sidestep_core.requests import Chosen
+from sidestep_core.requests import FIXED_TABLES, Chosen
 from sidestep_core.runs import UNFINISHED, read_record, write_record
 
 FORMAT = 1
@@ -21,8 +21,7 @@ LIBRARIES = ("sidestep-core", "torch", "diffusers", "accelerate", "peft", "lycor
 def begin_record(plan: TrainPlan) -> None:
     """Write `run.json` for a run that starts or goes on."""
     request, parts = plan.request, plan.components
-    groups = ("model", "data", "train", "targets", "keep", "run")
-    fixed = {table: unstructure(getattr(request, table)) for table in groups}
+    fixed = {table: unstructure(getattr(request, table)) for table in FIXED_TABLES}
     before = read_record(plan.run) or {}
     write_record(
         plan.run,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 import attrs
 
-from sidestep_core.configs import DataConfig
+from sidestep_core.configs import DataConfig, PreviewConfig
 from sidestep_core.errors import ConfigError, DatasetError
 from sidestep_core.store.index import StoredSong, TensorStore
 from sidestep_core.training.seeds import uniform
@@ -85,6 +86,27 @@ def hold_out(
     if len(held) == len(audios):
         raise DatasetError("--val-split needs at least two songs: one to train on, one to hold out")
     return tuple(song for song in songs if song.audio not in held), tuple(song for song in songs if song.audio in held)
+
+
+def previewed_songs(preview: PreviewConfig, songs: Sequence[TrainSong]) -> tuple[TrainSong, ...]:
+    """Return the songs that previews are made with: those named, or the first if nothing else is to be heard.
+
+    Args:
+        preview: what is asked for.
+        songs: all there are, the preferred ones first.
+
+    Raises:
+        ConfigError: there is no song of a name.
+    """
+    by_name = {song.name: song for song in songs}
+    for name in preview.songs:
+        if name not in by_name:
+            near = difflib.get_close_matches(name, by_name, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"preview.songs: no song {name!r} among the {len(songs)} of this run{hint}")
+    if preview.songs or preview.prompt:
+        return tuple(by_name[name] for name in dict.fromkeys(preview.songs))
+    return (songs[0],)
 
 
 def _for_each(given: tuple[T, ...], default: T, count: int, flag: str) -> tuple[T, ...]:
