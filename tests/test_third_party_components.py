@@ -110,6 +110,7 @@ HOOKS = """
         return [Path(__file__).with_name("gentle.toml")]
 """
 PARTS = """
+    import contextlib
     import functools
     import json
     from pathlib import Path
@@ -179,7 +180,7 @@ PARTS = """
 
     class Hooked:
         def __init__(self, config, context):
-            self.width, self.seed, self.factors = config.width, context.seed, {}
+            self.width, self.seed, self.factors, self.on = config.width, context.seed, {}, True
 
         def attach(self, decoder, targets):
             import torch
@@ -196,7 +197,15 @@ PARTS = """
                 layer.register_forward_hook(functools.partial(self._add, down=down, up=up))
 
         def _add(self, layer, inputs, output, *, down, up):
-            return output + (inputs[0].float() @ down.T @ up.T).to(output.dtype)
+            return output + (inputs[0].float() @ down.T @ up.T).to(output.dtype) if self.on else output
+
+        @contextlib.contextmanager
+        def disabled(self):
+            self.on = False
+            try:
+                yield
+            finally:
+                self.on = True
 
         def parameters(self):
             return [(f"{name}.{part}", pair[part]) for name, pair in self.factors.items() for part in (0, 1)]

@@ -1,5 +1,6 @@
 """The contracts pass what keeps them and fail what does not."""
 
+import contextlib
 import functools
 import types
 
@@ -36,7 +37,7 @@ class PlainLora:
     """An adapter without any library: forward hooks that add B @ A."""
 
     def __init__(self, config, context):
-        self.rank, self.seed, self.factors = config.rank, context.seed, {}
+        self.rank, self.seed, self.factors, self.on = config.rank, context.seed, {}, True
 
     def attach(self, decoder, targets):
         decoder.requires_grad_(False)
@@ -49,7 +50,15 @@ class PlainLora:
             layer.register_forward_hook(functools.partial(self.add, down=down, up=up))
 
     def add(self, layer, inputs, output, *, down, up):
-        return output + (inputs[0].float() @ down.T @ up.T).to(output.dtype)
+        return output + (inputs[0].float() @ down.T @ up.T).to(output.dtype) if self.on else output
+
+    @contextlib.contextmanager
+    def disabled(self):
+        self.on = False
+        try:
+            yield
+        finally:
+            self.on = True
 
     def parameters(self):
         return [(f"{name}.{part}", pair[part]) for name, pair in self.factors.items() for part in (0, 1)]
@@ -135,6 +144,32 @@ class TestAnAdapterWithoutAnyLibrary(AdapterContract):
         trained.adapter.deltas = lambda: ((m.name, 2 * m.delta()) for m in trained.adapter.modules())
         with pytest.raises(AssertionError):
             self.test_the_deltas_are_what_the_adapter_adds_to_the_weights(trained, fresh)
+
+    def test_one_that_cannot_be_disabled_is_caught(self, trained: Bench):
+        trained.adapter.disabled = contextlib.nullcontext
+        with pytest.raises(AssertionError):
+            self.test_while_it_is_disabled_the_decoder_is_as_it_was_before(trained)
+
+    def test_one_that_stays_disabled_after_a_failure_is_caught(self, trained: Bench):
+        @contextlib.contextmanager
+        def disabled():
+            trained.adapter.on = False
+            yield
+            trained.adapter.on = True
+
+        trained.adapter.disabled = disabled
+        with pytest.raises(AssertionError):
+            self.test_nothing_is_left_of_having_been_disabled(trained, True)
+
+    def test_one_that_leaves_dropout_off_is_caught(self, trained: Bench):
+        @contextlib.contextmanager
+        def disabled():
+            trained.decoder.transformer.layers[0].train(not trained.decoder.training)
+            yield
+
+        trained.adapter.disabled = disabled
+        with pytest.raises(AssertionError):
+            self.test_nothing_is_left_of_having_been_disabled(trained, False)
 
     def test_a_file_that_holds_something_else_is_caught(self, trained: Bench, tmp_path):
         trained.adapter.deltas = lambda: ((m.name, 2 * m.delta()) for m in trained.adapter.modules())

@@ -73,7 +73,7 @@ def ask(run: Path, wish: Wish) -> None:
     if not _is_training(folder):
         status = record.get("status", UNFINISHED)
         ended = "it ended without a word" if status == UNFINISHED else f"it is {status}"
-        raise SidestepError(f"run '{run}' is not training now ({ended}), so nothing can be asked of it")
+        raise SidestepError(f"run '{run}' is not training now ({ended})")
     with contextlib.suppress(FileNotFoundError):  # it ended a moment ago
         write_atomic(folder / wish, "")
 
@@ -84,10 +84,10 @@ def _is_training(folder: Path) -> bool:
 
     try:
         trainer = json.loads((folder / _TRAINER).read_bytes())
+        pid, started = int(trainer["pid"]), float(trainer["started"])
         if trainer["host"] != platform.node():
             return True
-        started = float(trainer["started"])
-        now: float = psutil.Process(trainer["pid"]).create_time()
+        now: float = psutil.Process(pid).create_time()
         return abs(now - started) < _SAME_START
     except (OSError, ValueError, KeyError, TypeError, psutil.NoSuchProcess):
         return False

@@ -103,7 +103,7 @@ def previewed_songs(preview: PreviewConfig, songs: Sequence[TrainSong]) -> tuple
         if name not in by_name:
             near = difflib.get_close_matches(name, by_name, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"preview.songs: no song {name!r} among the {len(songs)} of this run{hint}")
+            raise ConfigError(f"--preview-songs: no song {name!r} among the {len(songs)} of this run{hint}")
     if preview.songs or preview.prompt:
         return tuple(by_name[name] for name in dict.fromkeys(preview.songs))
     return (songs[0],)
