@@ -92,7 +92,7 @@ def command_flags(command: click.Command, context: click.Context) -> Iterator[st
         yield from (*param.opts, *param.secondary_opts)
     if isinstance(command, SlotCommand):
         for group in command.groups:
-            yield from (flag for setting in options_of(group.config) for flag in spellings(setting))
+            yield from (flag for setting in group.settings() for flag in spellings(setting))
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
             child = command.get_command(context, name)

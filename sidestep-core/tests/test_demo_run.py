@@ -14,10 +14,10 @@ import soundfile
 from sidestep_core import Toolkit
 from sidestep_core.demo.panels import way_panels
 from sidestep_core.demo.report import ExportRow, Report, write_report
-from sidestep_core.demo.run import MARKER, OWN_SONGS, demo
+from sidestep_core.demo.run import MARKER, OWN_SONGS, PREVIEW_SECONDS, demo
 from sidestep_core.demo.way import way_picture
 from sidestep_core.errors import Cancelled, DatasetError
-from sidestep_core.events import DemoFinished, PreprocessFinished, StageStarted, StepsDone
+from sidestep_core.events import DemoFinished, PreprocessFinished, PreviewMade, StageStarted, StepsDone
 from sidestep_core.model.layout import resolve_model
 from sidestep_core.settings import Settings
 from sidestep_core.store.index import open_store
@@ -248,7 +248,16 @@ def test_the_page_of_a_real_run_is_well_formed_and_plays_its_songs(finished):
     page = Page.read(events[-1].report)
     assert page.faults == []
     assert [path for path in page.sources if not (output / played(path)).is_file()] == []
-    assert len(page.sources) == 2
+    assert len(page.sources) == 2 + 3  # songs, and previews without the adapter and at two steps
+
+
+@pytest.mark.slow
+def test_a_real_run_is_heard_on_its_way(finished):
+    output, events = finished
+    made = [path for event in events if isinstance(event, PreviewMade) for path in event.paths]
+    assert [path.parent.name for path in made] == ["without_adapter", "step_80", "step_160"]
+    assert len({path.read_bytes() for path in made}) == 3
+    assert all(output in path.parents and soundfile.info(path).duration == PREVIEW_SECONDS for path in made)
 
 
 # The picture
@@ -264,7 +273,8 @@ def report(tmp_path_factory, tiny_checkpoint, toolkit):
     write_lora(folder / "run" / "final")
     row = ExportRow(target="native", path=folder / "export" / "native", modules=3, error=2e-7, reader="peft <0.21>")
     steps = tuple(step(number, 3.0 - number / 4) for number in range(1, 10))
-    return Report(songs=tuple(songs), steps=steps, exports=(row, attrs.evolve(row, error=0.0)), plan=plan)
+    exports = (row, attrs.evolve(row, error=0.0))
+    return Report(songs=tuple(songs), previews=(), steps=steps, exports=exports, plan=plan)
 
 
 @pytest.fixture
@@ -398,6 +408,18 @@ def test_a_page_stands_alone_but_for_its_songs(page_of):
     page = page_of("a.wav")
     assert page.sources == ["songs/a.wav"]
     assert {"link", "img", "iframe", "script"}.isdisjoint(page.tags)
+
+
+def test_previews_are_played_under_the_name_of_their_step(page_of, report):
+    root = report.plan.run / "previews"
+    page = page_of("a.wav", previews=(root / "without_adapter" / "1_a.flac", root / "step_80" / "1_a.flac"))
+    assert page.faults == []
+    assert [text for text in page.texts if text in ("without adapter", "step 80")] == ["without adapter", "step 80"]
+    assert page.sources[1:] == ["run/previews/without_adapter/1_a.flac", "run/previews/step_80/1_a.flac"]
+
+
+def test_a_page_without_previews_does_not_speak_of_them(page_of):
+    assert "What it generated on the way" not in page_of("a.wav").texts
 
 
 @pytest.mark.parametrize(("output", "songs"), [("out", "out/mine"), ("mine/out", "mine"), ("mine", "mine")])

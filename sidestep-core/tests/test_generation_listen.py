@@ -139,7 +139,8 @@ def test_an_adapter_trained_on_another_model_is_warned_of(model: ModelFolder, tm
     folder = write_adapter(tmp_path / "adapter", model, base_identity="other", base_model="acestep-v15-sft")
     first = heard(model, tmp_path / "a.flac", adapter=folder)[0]
     assert first == Notice(
-        message="the adapter was trained on acestep-v15-sft, which is not this acestep-v15-base", warning=True
+        message="the adapter was trained on acestep-v15-sft, not on acestep-v15-base; choose the model with --model",
+        warning=True,
     )
 
 

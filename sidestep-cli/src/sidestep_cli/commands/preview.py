@@ -35,7 +35,7 @@ def preview(
     that adapters and settings can be compared.
 
     \b
-    sidestep preview --adapter output/my_lora/final --prompt "warm lo-fi hip hop" \\
+    sidestep preview --adapter my_lora/final --prompt "warm lo-fi hip hop" \\
         --output warm.flac --compare
     """
     sound, model = settings.groups["sound"], settings.groups["model"]

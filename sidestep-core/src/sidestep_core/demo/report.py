@@ -46,6 +46,7 @@ class Report:
     """What the page shows."""
 
     songs: tuple[Path, ...]
+    previews: tuple[Path, ...]
     steps: tuple[StepsDone, ...]
     exports: tuple[ExportRow, ...]
     plan: TrainPlan
@@ -54,7 +55,14 @@ class Report:
 def write_report(path: Path, report: Report, picture: str) -> Path:
     """Write the page with a picture (SVG) on top; it stands alone except for the songs beside it."""
     body = "".join(
-        (_heading(report), picture, _loss(report.steps), _songs(path.parent, report.songs), _exports(report.exports))
+        (
+            _heading(report),
+            picture,
+            _loss(report.steps),
+            _songs(path.parent, report.songs),
+            _previews(path.parent, report.previews),
+            _exports(report.exports),
+        )
     )
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>sidestep demo</title>'
@@ -114,11 +122,24 @@ def loss_curve(steps: Sequence[StepsDone]) -> str:
 
 
 def _songs(folder: Path, songs: Sequence[Path]) -> str:
+    return "<h2>What it was trained on</h2>" + _players(folder, [(song.name, song) for song in songs])
+
+
+def _previews(folder: Path, previews: Sequence[Path]) -> str:
+    """Return players of what was generated; the name of each is that of its folder, such as `step_80`."""
+    if not previews:
+        return ""
+    named = [(preview.parent.name.replace("_", " "), preview) for preview in previews]
+    said = "<p>The same noise and the first song's caption each time. Random weights make no music.</p>"
+    return f"<h2>What it generated on the way</h2>{said}{_players(folder, named)}"
+
+
+def _players(folder: Path, named: Iterable[tuple[str, Path]]) -> str:
     rows = [
-        (html.escape(song.name), f'<audio controls preload="none" src="{html.escape(_link(folder, song))}"></audio>')
-        for song in songs
+        (html.escape(name), f'<audio controls preload="none" src="{html.escape(_link(folder, path))}"></audio>')
+        for name, path in named
     ]
-    return "<h2>What it was trained on</h2>" + _table((), rows, escape=False)
+    return _table((), rows, escape=False)
 
 
 def _link(folder: Path, song: Path) -> str:

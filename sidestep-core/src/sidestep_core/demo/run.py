@@ -9,13 +9,22 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sidestep_core.configs import DataConfig, ModelConfig, PreprocessConfig, RunConfig, TrainConfig
+from sidestep_core.configs import DataConfig, ModelConfig, PreprocessConfig, PreviewConfig, RunConfig, TrainConfig
 from sidestep_core.dataset import scan_folder
 from sidestep_core.demo.panels import way_panels
 from sidestep_core.demo.report import ExportRow, Report, write_report
 from sidestep_core.demo.way import way_picture
 from sidestep_core.errors import Cancelled, DatasetError
-from sidestep_core.events import DemoFinished, Event, Notice, PreprocessFinished, RunFinished, StageStarted, StepsDone
+from sidestep_core.events import (
+    DemoFinished,
+    Event,
+    Notice,
+    PreprocessFinished,
+    PreviewMade,
+    RunFinished,
+    StageStarted,
+    StepsDone,
+)
 from sidestep_core.files import write_atomic
 from sidestep_core.interfaces import ExportRequest
 from sidestep_core.model.tiny import write_tiny
@@ -30,6 +39,7 @@ SONG_SECONDS = (2.0, 3.2, 2.4, 4.0, 2.8, 3.6)
 OWN_SONGS = 6
 OWN_SECONDS = 3.0
 STEPS = 160
+PREVIEW_SECONDS = 2.0
 MARKER = ".sidestep-demo"
 TARGETS = ("native", "diffusers")
 
@@ -69,11 +79,13 @@ def demo(toolkit: Toolkit, output: Path, audio_dir: Path | None, *, cancelled: C
             raise DatasetError("none of the songs could be used: " + "; ".join(r.reason for r in event.rejected))
     plan = toolkit.plan(_run_of(model, output))
     yield StageStarted(stage="train", total=plan.total_steps)
-    steps = []
+    steps, previews = [], []
     for event in toolkit.train(plan, stop=cancelled):
         yield event
         if isinstance(event, StepsDone):
             steps.append(event)
+        if isinstance(event, PreviewMade):
+            previews.extend(event.paths)
         if isinstance(event, RunFinished) and event.reason == "stopped":
             raise Cancelled(f"stopped; what was made so far is in '{output}'")
     adapter = output / "run" / "final"
@@ -82,7 +94,7 @@ def demo(toolkit: Toolkit, output: Path, audio_dir: Path | None, *, cancelled: C
     for row in exports:
         yield Notice(message=f"{row.target}: {row.modules} modules read back by {row.reader}, {row.shown_error}")
     songs = tuple(folder / song.name for song in plan.songs)
-    report = Report(songs=songs, steps=tuple(steps), exports=tuple(exports), plan=plan)
+    report = Report(songs=songs, previews=tuple(previews), steps=tuple(steps), exports=tuple(exports), plan=plan)
     picture = way_picture(way_panels(report, adapter))
     write_atomic(output / "way.svg", picture)
     page = write_report(output / "report.html", report, picture)
@@ -102,6 +114,7 @@ def _run_of(model: ModelConfig, output: Path) -> TrainRequest:
         data=DataConfig(dataset_dir=(output / "tensors",)),
         train=TrainConfig(learning_rate=1e-2, batch_size=2, accumulation=1, max_steps=STEPS, warmup_steps=5),
         run=RunConfig(output_dir=output / "run", run_name="demo", log_every=2, save_every_steps=STEPS // 2),
+        preview=PreviewConfig(every_steps=STEPS // 2, seconds=PREVIEW_SECONDS),
     )
 
 

@@ -90,7 +90,10 @@ def _mismatch(saved: SavedAdapter | None, model: ModelFolder) -> Iterator[Notice
     base = saved.metadata.get("base_identity") if saved else None
     if saved and base and base != identity(model):
         name = saved.metadata.get("base_model", "another model")
-        yield Notice(message=f"the adapter was trained on {name}, which is not this {model.name}", warning=True)
+        yield Notice(
+            message=f"the adapter was trained on {name}, not on {model.name}; choose the model with --model",
+            warning=True,
+        )
 
 
 def _conditioning(saved: SavedAdapter | None) -> Conditioning:
