@@ -31,6 +31,7 @@ LOCAL = frozenset(
         "run.output_dir",
         "run.run_name",
         "run.resume_from",
+        "preview.songs",
         "preprocess.audio_dir",
         "preprocess.dataset_json",
         "preprocess.tensor_output",

@@ -79,7 +79,8 @@ def demo(toolkit: Toolkit, output: Path, audio_dir: Path | None, *, cancelled: C
             raise DatasetError("none of the songs could be used: " + "; ".join(r.reason for r in event.rejected))
     plan = toolkit.plan(_run_of(model, output))
     yield StageStarted(stage="train", total=plan.total_steps)
-    steps, previews = [], []
+    steps: list[StepsDone] = []
+    previews: list[Path] = []
     for event in toolkit.train(plan, stop=cancelled):
         yield event
         if isinstance(event, StepsDone):
