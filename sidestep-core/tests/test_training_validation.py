@@ -18,11 +18,12 @@ from sidestep_core.training.averaging import final_weights
 from sidestep_core.training.bands import band_of
 from sidestep_core.training.checkpoints import read_checkpoint
 from sidestep_core.training.loop import train
+from sidestep_core.training.modes import evaluating
 from sidestep_core.training.seeds import generator
 from sidestep_core.training.setup import make_setup
 from sidestep_core.training.state import RunState
 from sidestep_core.training.step import backward, update
-from sidestep_core.training.validation import evaluating, make_trials
+from sidestep_core.training.validation import make_trials
 from torch import nn
 
 ADAPTING = AdaptiveConfig(adaptive_timestep_ratio=0.9)

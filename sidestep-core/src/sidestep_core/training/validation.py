@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 import attrs
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sidestep_core.files import hash_text
 from sidestep_core.interfaces import TimestepSampler
@@ -18,6 +17,7 @@ from sidestep_core.training.averaging import final_weights
 from sidestep_core.training.bands import Bands, SampleLoss
 from sidestep_core.training.batches import Batch, Batches
 from sidestep_core.training.loss import flow_matching_loss
+from sidestep_core.training.modes import evaluating
 from sidestep_core.training.order import BatchPlan, Crop, stretch
 from sidestep_core.training.record import component
 from sidestep_core.training.seeds import generator, seed_of, uniform
@@ -134,18 +134,6 @@ def make_trials(
         for first in range(0, points, batch_size):
             crops, t = zip(*samples[first : first + batch_size], strict=True)
             yield Trial(BatchPlan(0, 0, crops, sum(crop.length for crop in crops)), t)
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module and all below it into evaluation mode, and each back into the mode it had."""
-    before = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in before:
-            part.training = training
 
 
 def _noise(crop: Crop, channels: int) -> Tensor:
