@@ -42,6 +42,7 @@ RunIn = Callable[..., Result]
 def settle(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """Fix home, width and environment, and make a folder the working folder."""
     monkeypatch.setenv("SIDESTEP_CONFIG_DIR", str(folder / "config"))
+    monkeypatch.setenv("SIDESTEP_DATA_DIR", str(folder / "data"))
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.delenv("SIDESTEP_DISABLE_PLUGINS", raising=False)
@@ -117,7 +118,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
 
     def begin(*args: str | Path, **variables: str) -> subprocess.Popen[str]:
-        environment = {**os.environ, "SIDESTEP_CONFIG_DIR": str(tmp_path / "config"), "COLUMNS": "100", **variables}
+        folders = {"SIDESTEP_CONFIG_DIR": str(tmp_path / "config"), "SIDESTEP_DATA_DIR": str(tmp_path / "data")}
+        environment = {**os.environ, **folders, "COLUMNS": "100", **variables}
         command = [sys.executable, "-m", "sidestep_cli", *map(str, args)]
         pipe = subprocess.PIPE
         process = subprocess.Popen(

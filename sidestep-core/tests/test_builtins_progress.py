@@ -7,21 +7,28 @@ import pytest
 from sidestep_core.builtins.progress import ProgressFile
 from sidestep_core.errors import LoadError
 from sidestep_core.events import (
+    BestSaved,
     CheckpointSaved,
     EpochDone,
+    MilestoneSaved,
     Notice,
+    PreviewMade,
     RunFinished,
     RunStarted,
     StepsDone,
     StepSkipped,
+    Validated,
 )
+from sidestep_core.progress import read_progress
 from sidestep_core.specs import BuildContext
 
 STARTED = RunStarted(run=Path(), step=0, total_steps=20, epochs=2, steps_per_epoch=10, songs=5, trainable=99)
 
 
-def steps_done(loss=0.5, smoothed=0.6, **extra):
+def steps_done(loss=0.5, smoothed=0.6, bands=(), samples=(), **extra):
     return StepsDone(
+        bands=bands,
+        samples=samples,
         step=7,
         total_steps=20,
         epoch=1,
@@ -81,6 +88,71 @@ def test_numbers_that_are_not_finite_are_null(written):
 def test_an_epoch_has_its_mean_loss_and_time(written):
     line = written(EpochDone(epoch=1, epochs=2, step=10, loss=0.5, seconds=4.0))[0]
     assert (line["kind"], line["epoch"], line["loss"], line["epoch_time"]) == ("epoch", 1, 0.5, 4.0)
+
+
+def test_a_step_has_losses_by_timestep_where_they_are_known(written):
+    line = written(steps_done(bands=(0.123456789, float("nan")), samples=(3, 0)))[0]
+    assert (line["bands"], line["samples"]) == ([0.123457, None], [3, 0])
+    assert not {"bands", "samples"} & written(steps_done())[-1].keys()
+
+
+def test_a_validation_has_its_loss_in_all_and_by_timestep(written):
+    line = written(Validated(step=10, epoch=2, loss=0.5, bands=(0.25, float("nan")), seconds=1.5))[0]
+    known = {"kind": "validation", "step": 10, "epoch": 2, "loss": 0.5, "bands": [0.25, None], "seconds": 1.5}
+    assert known.items() <= line.items()
+
+
+def test_the_best_adapter_says_what_it_was_judged_by(written):
+    line = written(BestSaved(step=10, epoch=2, loss=0.5, tracked="validation", path=Path("best")))[0]
+    known = {"kind": "best", "step": 10, "epoch": 2, "loss": 0.5, "tracked": "validation", "path": "best"}
+    assert known.items() <= line.items()
+
+
+def test_a_milestone_names_its_loss_and_its_folder(written):
+    line = written(MilestoneSaved(step=10, epoch=2, milestone=0.5, loss=0.49, path=Path("kept")))[0]
+    known = {"kind": "milestone", "step": 10, "epoch": 2, "milestone": 0.5, "loss": 0.49, "path": "kept"}
+    assert known.items() <= line.items()
+
+
+def test_a_preview_names_its_files(written):
+    line = written(PreviewMade(step=10, epoch=2, paths=(Path("a.flac"), Path("b.flac")), seconds=2.5))[0]
+    assert {
+        "kind": "preview",
+        "step": 10,
+        "epoch": 2,
+        "paths": ["a.flac", "b.flac"],
+        "seconds": 2.5,
+    }.items() <= line.items()
+
+
+def test_every_kind_of_line_and_every_key_is_documented(written):
+    page = (Path(__file__).parents[2] / "docs/guide/progress.md").read_text("utf-8")
+    lines = written(
+        STARTED,
+        steps_done(bands=(0.5,), samples=(3,)),
+        EpochDone(epoch=1, epochs=2, step=10, loss=0.5, seconds=4.0),
+        StepSkipped(step=3, songs=("a.wav",)),
+        CheckpointSaved(step=3, epoch=1, path=Path("c")),
+        Validated(step=10, epoch=2, loss=0.5, bands=(0.25,), seconds=1.5),
+        BestSaved(step=10, epoch=2, loss=0.5, tracked="validation", path=Path("best")),
+        MilestoneSaved(step=10, epoch=2, milestone=0.5, loss=0.49, path=Path("kept")),
+        PreviewMade(step=10, epoch=2, paths=(), seconds=2.5),
+        finished("complete"),
+        finished("stopped"),
+        finished("failed"),
+    )
+    assert len({line["kind"] for line in lines}) == 12
+    for line in lines:
+        (row,) = [row for row in page.splitlines() if row.startswith(f"| `{line['kind']}` |")]
+        assert [key for key in line.keys() - {"ts", "kind"} if f"`{key}`" not in row] == []
+
+
+def test_a_line_that_a_crash_cut_off_does_not_swallow_the_next(written, tmp_path):
+    (tmp_path / "progress.jsonl").write_text('{"kind": "step", "st')
+    observer = ProgressFile(None, BuildContext(run=tmp_path))
+    observer.observe(STARTED)
+    observer.close()
+    assert [line["kind"] for line in read_progress(tmp_path / "progress.jsonl")] == ["start"]
 
 
 def test_a_skipped_step_names_its_songs(written):

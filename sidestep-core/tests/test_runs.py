@@ -1,10 +1,23 @@
 """Run folders: progress, records, checkpoints, listings."""
 
 import json
+import os
+import shutil
 
 import pytest
+from sidestep_core import files, runs
 from sidestep_core.errors import SidestepError
-from sidestep_core.runs import checkpoints, find_runs, read_progress, read_record, read_run, set_status, write_record
+from sidestep_core.locks import take_lock
+from sidestep_core.runs import (
+    checkpoints,
+    find_adapters,
+    find_runs,
+    read_progress,
+    read_record,
+    read_run,
+    set_status,
+    write_record,
+)
 
 
 def write_lines(path, *lines):
@@ -69,10 +82,120 @@ def test_a_run_that_never_reported_has_no_loss(tmp_path):
     assert (run.loss, run.best_loss, run.step, run.adapter) == (None, None, 0, None)
 
 
+def adapter_in(folder):
+    folder.mkdir(parents=True)
+    (folder / "adapter_model.safetensors").write_bytes(b"weights")
+    return folder
+
+
+def checkpoint_in(folder, step):
+    checkpoint = folder / "checkpoints" / f"step_{step}"
+    adapter_in(checkpoint / "adapter")
+    (checkpoint / "adapter.safetensors").write_bytes(b"weights")
+    (checkpoint / "state.json").write_text("{}")
+    return checkpoint
+
+
 def test_a_finished_run_has_its_adapter(tmp_path):
     folder = make_run(tmp_path / "one")
+    assert read_run(folder).adapter is None
+    final = adapter_in(folder / "final")
+    assert read_run(folder).adapter == final
+
+
+def test_the_adapter_to_use_is_the_last_then_the_best_then_that_of_the_newest_checkpoint(tmp_path):
+    folder = make_run(tmp_path / "one")
+    overtaken = adapter_in(folder / "overtaken" / "best_step_90")
+    milestone = adapter_in(folder / "milestones" / "loss_0.5")
+    early, late = checkpoint_in(folder, 9), checkpoint_in(folder, 10)
+    best, final = adapter_in(folder / "best"), adapter_in(folder / "final")
+    expected = [final, best, late / "adapter", early / "adapter", milestone, overtaken]
+    assert find_adapters(folder) == expected
+    for gone in expected[:3]:
+        shutil.rmtree(gone)
+    assert read_run(folder).adapter == early / "adapter"
+
+
+def test_a_folder_without_weights_is_no_adapter(tmp_path):
+    folder = make_run(tmp_path / "one")
     (folder / "final").mkdir()
-    assert read_run(folder).adapter == folder / "final"
+    (folder / "final" / "adapter_config.json").write_text("{}")
+    (folder / "final" / "adapter_model.safetensors").touch()
+    assert read_run(folder).adapter is None
+
+
+def test_an_adapter_whose_replacement_was_interrupted_is_found(tmp_path):
+    folder = make_run(tmp_path / "one")
+    final = adapter_in(folder / "final")
+    final.rename(files._aside(final))  # as between the two renames of a replacement
+    assert read_run(folder).adapter == files.locate_folder(final) != final
+
+
+def test_a_run_whose_process_holds_its_folder_is_running(tmp_path):
+    folder = make_run(tmp_path / "one")
+    lock = take_lock(folder)
+    assert read_run(folder).status == "running"
+    lock.release()
+    assert read_run(folder).status == "lost"
+
+
+def test_how_a_run_ended_stands_whoever_looks_at_its_folder(tmp_path):
+    folder = make_run(tmp_path / "one", status="complete")
+    lock = take_lock(folder)
+    assert read_run(folder).status == "complete"
+    lock.release()
+
+
+def test_where_there_are_no_locks_a_run_is_unfinished(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "is_locked", lambda folder: None)
+    assert read_run(make_run(tmp_path / "one")).status == "unfinished"
+
+
+def test_the_best_loss_is_that_of_held_out_songs_where_there_are_any(tmp_path):
+    folder = make_run(tmp_path / "one")
+    validation = {"kind": "validation", "step": 10, "epoch": 1}
+    write_lines(folder / "progress.jsonl", epoch(1, 10, 0.1), {**validation, "loss": 0.9}, {**validation, "loss": 0.8})
+    run = read_run(folder)
+    assert (run.best_loss, run.best_of) == (0.8, "validation")
+
+
+def test_a_run_tells_how_long_it_took_and_what_was_set(tmp_path):
+    settings = {"train": {"epochs": 2}, "adapter": {"type": "lora", "rank": 8}}
+    folder = make_run(tmp_path / "one", request=settings, model="acestep-v15-base")
+    write_lines(
+        folder / "progress.jsonl", step(1, ts=10.0), {"kind": "start", "step": 1, "ts": 99.0}, step(2, ts=104.0)
+    )
+    run = read_run(folder)
+    assert (run.seconds, run.settings, run.model) == (5.0, settings, "acestep-v15-base")
+
+
+def test_only_the_progress_of_runs_that_are_returned_is_read(tmp_path, monkeypatch):
+    for number in range(5):
+        make_run(tmp_path / f"{number}", created=float(number))
+    read = []
+    monkeypatch.setattr(runs, "read_progress", lambda path: read.append(path.parent.name) or [])
+    assert [run.name for run in find_runs([tmp_path], limit=2)] == ["4", "3"]
+    assert read == ["4", "3"]
+
+
+def test_folders_that_are_named_are_not_searched_below(tmp_path):
+    outer = make_run(tmp_path / "outer")
+    make_run(outer / "inner")
+    assert [run.name for run in find_runs([], more=[outer])] == ["outer"]
+
+
+def test_a_folder_that_may_not_be_read_hides_no_others(tmp_path, monkeypatch):
+    make_run(tmp_path / "a" / "good")
+    (tmp_path / "closed").mkdir()
+    real = os.scandir
+
+    def scan(folder):
+        if folder.name == "closed":
+            raise PermissionError(folder)
+        return real(folder)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    assert [run.name for run in find_runs([tmp_path])] == ["good"]
 
 
 def test_the_status_can_be_changed_alone(tmp_path):

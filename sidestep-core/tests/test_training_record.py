@@ -1,11 +1,15 @@
 """What a run says about itself, and what a resumed run is compared by."""
 
 import json
+import os
+import platform
 
 import attrs
 import pytest
+from sidestep_core.errors import ConfigError
+from sidestep_core.history import known_runs
 from sidestep_core.model.layout import identity, resolve_model
-from sidestep_core.runs import read_record, set_status
+from sidestep_core.runs import read_record, read_run, set_status
 from sidestep_core.testing.tiny_run import tiny_components, tiny_plan, write_noise
 from sidestep_core.training.fingerprint import FREE, differences, fingerprint
 from sidestep_core.training.record import adapter_metadata, begin_record, component, versions
@@ -62,6 +66,48 @@ def test_a_resumed_run_keeps_the_time_it_was_begun(plan):
     begin_record(made)
     record = read_record(made.run)
     assert (record["created"], record["status"]) == (created, "unfinished")
+
+
+def test_a_run_that_begins_is_running_and_known(plan, monkeypatch, tmp_path):
+    monkeypatch.setenv("SIDESTEP_DATA_DIR", str(tmp_path / "data"))
+    made = plan()
+    begun = begin_record(made)
+    assert (read_run(made.run).status, begun.notices) == ("running", ())
+    assert [(run.path, run.status) for run in known_runs()] == [(made.run, "running")]
+    begun.end()
+    assert read_run(made.run).status == "lost"
+
+
+def test_a_run_says_which_process_it_is(plan):
+    made = plan()
+    begin_record(made)
+    assert read_record(made.run)["process"] == {"pid": os.getpid(), "host": platform.node()}
+
+
+def test_a_folder_that_is_trained_in_is_not_trained_in_again(plan):
+    made = plan()
+    begun = begin_record(made)
+    set_status(made.run, "unfinished")
+    with pytest.raises(ConfigError, match=rf"run '.*run' is going on \(process {os.getpid()} on .*\); stop it first"):
+        begin_record(made)
+    begun.end()
+    begin_record(made).end()
+
+
+def test_a_run_begins_although_it_cannot_be_entered_in_the_history(plan, monkeypatch, tmp_path):
+    (tmp_path / "data").write_text("a file is in the way")
+    monkeypatch.setenv("SIDESTEP_DATA_DIR", str(tmp_path / "data"))
+    made = plan()
+    begun = begin_record(made)
+    assert len(begun.notices) == 1
+    assert read_record(made.run)["name"] == made.name
+
+
+def test_a_run_begins_where_there_are_no_locks(plan, monkeypatch):
+    monkeypatch.setattr("sidestep_core.training.record.take_lock", lambda folder: None)
+    begun = begin_record(plan())
+    begun.end()
+    assert begun.lock is None
 
 
 def test_versions_are_those_of_what_is_installed():

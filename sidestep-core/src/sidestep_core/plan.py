@@ -16,7 +16,7 @@ from sidestep_core.memory import DROPOUT_BYTES, FLOAT, MemoryEstimate, estimate_
 from sidestep_core.model.dims import projection_shapes
 from sidestep_core.model.layout import ModelFolder, identity
 from sidestep_core.requests import Chosen, Components, TrainRequest
-from sidestep_core.runs import FINAL, PROGRESS, checkpoints, read_record
+from sidestep_core.runs import FINAL, PROGRESS, checkpoints, read_record, status_of
 from sidestep_core.store.index import TensorStore
 from sidestep_core.targets import Target, choose_targets
 from sidestep_core.training.sets import TrainSong, hold_out, previewed_songs, songs_of
@@ -231,7 +231,7 @@ def _refuse_other_run(run: Path, resume: Path | None) -> None:
     holds = record is not None or any((run / name).exists() for name in (PROGRESS, FINAL))
     if not holds or (resume is not None and resume.resolve().is_relative_to(run.resolve())):
         return
-    what = f"run {record.get('name', '')!r} ({record.get('status', 'unfinished')})" if record else "a run"
+    what = f"run {record.get('name', '')!r} ({status_of(run, record)})" if record else "a run"
     raise ConfigError(
         f"--output-dir '{run}' already holds {what}; "
         "choose another folder, or go on with that run with --resume-from latest"

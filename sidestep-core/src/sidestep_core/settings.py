@@ -14,6 +14,7 @@ from sidestep_core.errors import ConfigError, UnknownName
 from sidestep_core.options import Option, config, option, options_of
 
 CONFIG_VARIABLE = "SIDESTEP_CONFIG_DIR"
+DATA_VARIABLE = "SIDESTEP_DATA_DIR"
 FILE_NAME = "settings.toml"
 
 
@@ -48,6 +49,15 @@ def config_folder() -> Path:
     from platformdirs import user_config_path
 
     return user_config_path("sidestep", appauthor=False)
+
+
+def data_folder() -> Path:
+    """Return the folder of what the program notes for itself, such as which runs there are; it need not exist."""
+    if given := os.environ.get(DATA_VARIABLE):
+        return Path(given)
+    from platformdirs import user_data_path
+
+    return user_data_path("sidestep", appauthor=False)
 
 
 @attrs.frozen(kw_only=True)

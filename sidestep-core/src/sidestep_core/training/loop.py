@@ -66,24 +66,27 @@ def train(plan: TrainPlan, *, stop: Callable[[], bool] = never) -> Iterator[Even
         said = [*state.restore(checkpoint), *keeper.restore(checkpoint)]
         yield from (Notice(message=line, warning=True) for line in said)
 
-    begin_record(plan)
+    begun = begin_record(plan)
+    yield from (Notice(message=line, warning=True) for line in begun.notices)
     previews = Previews(plan, state, pieces)
-    with listening(plan.run) as asked:
-        yield RunStarted(
-            run=plan.run,
-            step=state.step,
-            total_steps=plan.total_steps,
-            epochs=plan.request.train.epochs,
-            steps_per_epoch=plan.steps_per_epoch,
-            songs=len(setup.order.songs),
-            trainable=sum(parameter.numel() for parameter in setup.trainer.parameters),
-        )
-        try:
+    try:
+        with listening(plan.run) as asked:
+            yield RunStarted(
+                run=plan.run,
+                step=state.step,
+                total_steps=plan.total_steps,
+                epochs=plan.request.train.epochs,
+                steps_per_epoch=plan.steps_per_epoch,
+                songs=len(setup.order.songs),
+                trainable=sum(parameter.numel() for parameter in setup.trainer.parameters),
+            )
             report = Reporter(state, device)
             yield from _train(plan, setup, state, keeper, report, previews, asked, stop)
-        except Exception as error:
-            set_status(plan.run, "failed", str(error))
-            raise
+    except Exception as error:
+        set_status(plan.run, "failed", str(error))
+        raise
+    finally:
+        begun.end()
 
 
 def _train(
