@@ -83,6 +83,7 @@ SLOTS = (
         kind="observer",
         default="progress",
         more=("--observe",),
+        implied={"--log-dir": "tensorboard"},
         more_help="Follower of the run.",
     ),
 )

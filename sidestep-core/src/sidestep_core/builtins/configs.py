@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sidestep_core.builtins.formula import TEMPLATES, Formula
 from sidestep_core.options import config, option
 
@@ -83,3 +85,14 @@ class WeightDecayConfig:
     """Settings of optimizers that take a weight decay."""
 
     weight_decay: float = option(default=0.01, at_least=0, help="Decay of the adapter's weights towards zero.")
+
+
+@config
+class TensorBoardConfig:
+    """Settings of the TensorBoard observer."""
+
+    log_dir: Path | None = option(
+        default=None,
+        help="Folder that several runs share, each with a sub-folder named like its own; 'runs' in the run's folder "
+        "when not given.",
+    )

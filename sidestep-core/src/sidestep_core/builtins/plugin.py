@@ -13,6 +13,7 @@ from sidestep_core.builtins.configs import (
     CosineRestartsConfig,
     CruiseConfig,
     CustomConfig,
+    TensorBoardConfig,
     WeightDecayConfig,
 )
 from sidestep_core.hookspecs import hookimpl
@@ -164,7 +165,15 @@ def sidestep_observers() -> list[ObserverType]:
             name="progress",
             summary="Appends every step and epoch to progress.jsonl in the run folder",
             target="sidestep_core.builtins.progress:ProgressFile",
-        )
+        ),
+        ObserverType(
+            name="tensorboard",
+            summary="Writes losses, rates and histograms of timesteps for TensorBoard",
+            config=TensorBoardConfig,
+            target="sidestep_core.builtins.tensorboard:TensorBoard",
+            needs=("tensorboard",),
+            extra="sidestep-core[tensorboard]",
+        ),
     ]
 
 
