@@ -19,7 +19,7 @@ class TestCorePlugin(PluginContract):
             ["constant", "constant_with_warmup", "cosine", "cosine_restarts", "cruise", "custom", "linear"],
         ),
         ("optimizer", ["adafactor", "adamw", "adamw8bit", "auto", "lion", "prodigy", "schedule_free"]),
-        ("observer", ["progress"]),
+        ("observer", ["progress", "tensorboard"]),
     ],
 )
 def test_the_core_offers(kind, names):

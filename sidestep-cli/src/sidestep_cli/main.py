@@ -36,7 +36,8 @@ SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
     "What is there": {
         "models": _command("models", "List the models of a checkpoint folder."),
         "tensors": _command("tensors", "Look into a folder of tensors."),
-        "history": _command("history", "List past runs and their losses."),
+        "history": _command("history", "List past runs; show, compare and delete them."),
+        "plot": _command("plot", "Draw the losses and rates of runs."),
         "presets": _command("presets", "List, show, save and share presets."),
         "plugins": _command("plugins", "List plugins and what they offer."),
     },

@@ -29,6 +29,7 @@ BEST = "best"
 MILESTONES = "milestones"
 OVERTAKEN = "overtaken"
 PREVIEWS = "previews"
+EVENTS = "runs"
 UNFINISHED = "unfinished"
 RUNNING, LOST, MISSING = "running", "lost", "missing"
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
@@ -109,7 +110,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     """
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, RecursionError) as error:
         raise SidestepError(f"'{folder / RECORD}' is damaged ({error}); move the folder away") from error

@@ -12,9 +12,9 @@ from torch.utils.tensorboard import SummaryWriter
 from sidestep_core.builtins.configs import TensorBoardConfig
 from sidestep_core.errors import LoadError
 from sidestep_core.events import EpochDone, Event, RunStarted, StepsDone, Validated
+from sidestep_core.runs import EVENTS
 from sidestep_core.specs import BuildContext
 
-FOLDER = "runs"
 # in a folder that several runs share: whose sub-folder it is
 OWNER = "run.txt"
 FLUSH_SECONDS = 5
@@ -33,7 +33,7 @@ class TensorBoard:
     def observe(self, event: Event) -> None:
         """Write what the event tells in numbers."""
         if isinstance(event, RunStarted):
-            folder = self._run / FOLDER if self._root is None else _claim(self._root, self._run.resolve())
+            folder = self._run / EVENTS if self._root is None else _claim(self._root, self._run.resolve())
             # what a resume overtook is hidden by TensorBoard: there are no two values of one step
             self._writer = SummaryWriter(str(folder), purge_step=event.step + 1, flush_secs=FLUSH_SECONDS)
         if self._writer is None:

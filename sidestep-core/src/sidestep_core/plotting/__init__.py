@@ -1,0 +1,1 @@
+"""Pictures of runs: what is drawn (light) and how (matplotlib)."""
