@@ -117,10 +117,11 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Return a function that starts `sidestep` as a process of its own in `tmp_path`; what is left running is ended."""
     started: list[subprocess.Popen[str]] = []
 
-    def begin(*args: str | Path, **variables: str) -> subprocess.Popen[str]:
+    def begin(*args: str | Path, program: str = "", **variables: str) -> subprocess.Popen[str]:
         folders = {"SIDESTEP_CONFIG_DIR": str(tmp_path / "config"), "SIDESTEP_DATA_DIR": str(tmp_path / "data")}
         environment = {**os.environ, **folders, "COLUMNS": "100", **variables}
-        command = [sys.executable, "-m", "sidestep_cli", *map(str, args)]
+        how = ["-c", program] if program else ["-m", "sidestep_cli"]
+        command = [sys.executable, *how, *map(str, args)]
         pipe = subprocess.PIPE
         process = subprocess.Popen(
             command, cwd=tmp_path, env=environment, text=True, stdin=pipe, stdout=pipe, stderr=pipe

@@ -43,3 +43,13 @@ def test_a_sampler_that_was_named_is_not_overruled(run_cli, tensors, tiny_checkp
     result = run_cli("train", *fixed, "--timestep-mode", "discrete", "--adaptive-timestep-ratio", "0.3")
     assert result.code == 2
     assert "--adaptive-timestep-ratio" in result.err
+
+
+def test_a_log_folder_chooses_tensorboard_beside_the_progress_file(plan):
+    text = json.dumps(plan("--log-dir", "logs"))
+    assert '"tensorboard"' in text
+    assert '"progress"' in text
+
+
+def test_without_a_log_folder_there_is_no_tensorboard(plan):
+    assert "tensorboard" not in json.dumps(plan())

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import soundfile
 from sidestep_core.runs import checkpoints, read_run
@@ -35,6 +36,12 @@ def rest(process: Process) -> tuple[list[dict[str, Any]], str]:
     """Wait for the end of a process and return its remaining events and what it said."""
     out, err = process.communicate(timeout=120)
     return [json.loads(line) for line in out.splitlines()], err
+
+
+def listed(run_cli: RunCli) -> dict[str, Any]:
+    """Return the only run of the history."""
+    (run,) = json.loads(run_cli("history", "--json").out)
+    return run  # type: ignore[no-any-return]
 
 
 @pytest.fixture
@@ -97,22 +104,45 @@ def test_a_second_signal_ends_a_run_at_once_and_its_checkpoints_stay(
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_from_its_last_checkpoint(
+def test_a_killed_run_is_lost_and_goes_on_from_its_last_checkpoint(
     start: Start, run_cli: RunCli, train: tuple[str, ...], tmp_path: Path
 ) -> None:
     process = start(*train)
     until(process, event="checkpoint-saved", step=3)
+    assert listed(run_cli)["status"] == "running"
+    busy = run_cli(*train, "--resume-from", "latest", "--no-strict-resume")
+    assert busy.code == 2
+    assert f"is going on (process {process.pid} on " in busy.err
     process.kill()
     process.wait(timeout=60)
-    killed = read_run(tmp_path / "run")
-    assert killed is not None
-    assert killed.status == "unfinished"
+    assert listed(run_cli)["status"] == "lost"
     step = checkpoints(tmp_path / "run")[-1][0]
     again = run_cli(*train, "--resume-from", "latest", "--max-steps", str(step + 1), "--no-strict-resume")
     assert again.code == 0, again.err
     assert (tmp_path / "run" / "final" / "adapter_model.safetensors").is_file()
-    (listed,) = json.loads(run_cli("history", "--json").out)
-    assert (listed["status"], listed["step"]) == ("max-steps", step + 1)
+    done = listed(run_cli)
+    assert (done["status"], done["step"], done["adapter"]) == ("max-steps", step + 1, str(Path("run/final")))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no SIGKILL")
+def test_a_killed_run_whose_loader_processes_live_on_is_lost_at_once(
+    start: Start, run_cli: RunCli, train: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = "import sidestep_core.training.setup as setup; setup.MEMORY_SHARE = 0"
+    program = f"{few}; from sidestep_cli.main import main; main()"
+    process = start(*train, "--num-workers", "2", program=program)
+    until(process, event="checkpoint-saved", step=3)
+    workers = psutil.Process(process.pid).children()
+    assert len(workers) == 2
+    for worker in workers:
+        worker.suspend()
+    process.kill()
+    process.wait(timeout=60)
+    assert listed(run_cli)["status"] == "lost"
+    assert [worker.is_running() for worker in workers] == [True, True]
+    for worker in workers:
+        worker.kill()
 
 
 @pytest.mark.slow

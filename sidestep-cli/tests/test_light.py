@@ -12,7 +12,10 @@ import pytest
 from sidestep_core.store.index import Source, StoredSong, TensorStore, write_index
 from sidestep_core.synthetic import write_songs
 
-HEAVY = ("torch", "transformers", "diffusers", "peft", "lycoris", "accelerate", "numpy", "soundfile", "soxr", "rich")
+HEAVY = (
+    *("torch", "transformers", "diffusers", "peft", "lycoris", "accelerate", "numpy", "soundfile", "soxr", "rich"),
+    *("matplotlib", "tensorboard"),
+)
 SCRIPT = """
 import json, sys
 from sidestep_cli.main import run
@@ -35,6 +38,12 @@ LIGHT = [
     ("plugins", "check", "sidestep_captioners.plugin"),
     ("history",),
     ("history", "--json"),
+    ("history", "show", "done"),
+    ("history", "compare", "done", "done"),
+    ("history", "delete", "done"),
+    ("history", "forget", "done"),
+    ("history", "prune"),
+    ("plot", "--help"),
     ("tags", "list", "songs"),
     ("tags", "add", "songs", "--tag", "jazz"),
     ("tags", "set", "songs", "--tag", "jazz"),
@@ -52,7 +61,8 @@ LIGHT = [
 
 
 def modules_after(folder: Path, *args: str, code: int = 0) -> list[str]:
-    environment = {**os.environ, "SIDESTEP_CONFIG_DIR": str(folder / "config")}
+    folders = {"SIDESTEP_CONFIG_DIR": str(folder / "config"), "SIDESTEP_DATA_DIR": str(folder / "data")}
+    environment = {**os.environ, **folders}
     command = [sys.executable, "-c", SCRIPT, *args]
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
     ended, modules = json.loads(result.stderr.splitlines()[-1])
@@ -69,6 +79,9 @@ def folder(tmp_path: Path) -> Path:
     """Return a working folder with a song in it."""
     (tmp_path / "songs").mkdir()
     (tmp_path / "songs" / "one.wav").touch()
+    (tmp_path / "done" / "final").mkdir(parents=True)
+    (tmp_path / "done" / "final" / "adapter_model.safetensors").write_bytes(b"weights")
+    (tmp_path / "done" / "run.json").write_text('{"name": "done", "status": "complete", "created": 1.0}')
     return tmp_path
 
 

@@ -75,7 +75,7 @@ def test_an_unknown_option_is_an_error_with_a_hint(run_cli: RunCli) -> None:
     result = run_cli("history", "--limti", "3")
     assert result.code == 2
     assert "--limit" in result.err
-    assert "'sidestep history --help' shows what it takes" in result.err
+    assert "'sidestep history list --help' shows what it takes" in result.err
 
 
 def test_a_group_without_its_command_shows_help_and_fails(run_cli: RunCli) -> None:

@@ -1,11 +1,17 @@
 """Event files for TensorBoard, read back with its own reader."""
 
+import attrs
 import pytest
 from sidestep_core.builtins.configs import TensorBoardConfig
 from sidestep_core.builtins.plugin import sidestep_observers
 from sidestep_core.errors import LoadError
 from sidestep_core.events import CheckpointSaved, EpochDone, RunFinished, RunStarted, StepsDone, Validated
+from sidestep_core.model.layout import resolve_model
+from sidestep_core.requests import Chosen
+from sidestep_core.settings import Settings
 from sidestep_core.specs import BuildContext
+from sidestep_core.testing.tiny_run import tiny_components, tiny_plan, write_noise
+from sidestep_core.toolkit import Toolkit
 from tensorboard.backend.event_processing.event_accumulator import HISTOGRAMS, SCALARS, EventAccumulator
 
 (SPEC,) = [spec for spec in sidestep_observers() if spec.name == "tensorboard"]
@@ -166,3 +172,42 @@ def test_a_folder_that_cannot_be_made_is_an_error_of_the_observer(tmp_path):
 def test_it_needs_a_run_folder():
     with pytest.raises(LoadError, match="needs the folder of a run"):
         SPEC.build(TensorBoardConfig(), BuildContext())
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory, tiny_checkpoint):
+    model = resolve_model(tiny_checkpoint, "base")
+    return write_noise(tmp_path_factory.mktemp("store"), model, frames=[30, 24], rows=[5])
+
+
+@pytest.fixture
+def train(tmp_path, tiny_checkpoint, store):
+    """Train in `tmp_path / run` with an observer for TensorBoard; return the events."""
+    components = attrs.evolve(tiny_components(), observers=(Chosen(spec=SPEC),))
+    toolkit = Toolkit(entry_points=False, settings=Settings(tmp_path / "none.toml"))
+
+    def run(epochs, **saving):
+        plan = tiny_plan(
+            tiny_checkpoint, store, tmp_path / "run", components=components, train={"epochs": epochs}, run=saving
+        )
+        return list(toolkit.train(plan))
+
+    return run
+
+
+def test_a_real_run_is_followed_and_goes_on(train, tmp_path):
+    first = train(3, save_every_steps=2)
+    second = train(5, resume_from=str(tmp_path / "run" / "checkpoints" / "step_2"))
+    told = [e for e in first if isinstance(e, StepsDone) and e.step <= 2] + [
+        e for e in second if isinstance(e, StepsDone)
+    ]
+    assert [event.step for event in told] == [1, 2, 3, 4, 5]
+    expected = [(event.step, pytest.approx(event.loss)) for event in told]
+    assert values(tmp_path / "run" / "runs", "train/loss") == expected
+
+
+def test_a_run_goes_on_when_its_event_file_cannot_be_written(train, tmp_path, caplog):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "runs").write_text("a file is in the way")
+    assert train(2)[-1].reason == "complete"
+    assert "TensorBoard failed and is dropped" in caplog.text
