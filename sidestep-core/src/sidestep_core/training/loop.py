@@ -63,11 +63,12 @@ def train(plan: TrainPlan, *, stop: Callable[[], bool] = never) -> Iterator[Even
     state = RunState(plan=plan, trainer=setup.trainer, fingerprint=same)
     keeper = Keeper(state, setup.validator)
     if checkpoint is not None:
-        said = [*state.restore(checkpoint), *keeper.restore(checkpoint)]
-        yield from (Notice(message=line, warning=True) for line in said)
+        yield from (Notice(message=line, warning=True) for line in state.restore(checkpoint))
 
     begun = begin_record(plan)
-    yield from (Notice(message=line, warning=True) for line in begun.notices)
+    # after the folder is known to be nobody else's: this moves what is in it
+    said = [*begun.notices, *(keeper.restore(checkpoint) if checkpoint is not None else ())]
+    yield from (Notice(message=line, warning=True) for line in said)
     previews = Previews(plan, state, pieces)
     try:
         with listening(plan.run) as asked:
