@@ -45,8 +45,9 @@ def test_a_sampler_that_was_named_is_not_overruled(run_cli, tensors, tiny_checkp
     assert "--adaptive-timestep-ratio" in result.err
 
 
-def test_a_log_folder_chooses_tensorboard_beside_the_progress_file(plan):
-    text = json.dumps(plan("--log-dir", "logs"))
+@pytest.mark.parametrize("words", [("--log-dir", "logs"), ("--log-heavy-every", "10")])
+def test_a_setting_of_tensorboard_chooses_it_beside_the_progress_file(plan, words):
+    text = json.dumps(plan(*words))
     assert '"tensorboard"' in text
     assert '"progress"' in text
 

@@ -1,5 +1,7 @@
 """Event files for TensorBoard, read back with its own reader."""
 
+import math
+
 import attrs
 import pytest
 from sidestep_core.builtins.configs import TensorBoardConfig
@@ -83,6 +85,11 @@ def test_a_step_is_there_under_the_tags_of_old(follow, tmp_path):
 )
 def test_what_else_a_step_tells_is_there(follow, tmp_path, tag, value):
     assert values(follow(started(tmp_path), steps_done(10)), tag) == [(10, value)]
+
+
+def test_gradient_norms_of_tensors_are_there_when_they_are_reported(follow, tmp_path):
+    events = steps_done(10), attrs.evolve(steps_done(20), gradients={"layers.0.q_proj.down": 0.25})
+    assert values(follow(started(tmp_path), *events), "grad_norm/layers.0.q_proj.down") == [(20, 0.25)]
 
 
 def test_epochs_and_validations_are_counted_by_step_too(follow, tmp_path):
@@ -183,13 +190,13 @@ def store(tmp_path_factory, tiny_checkpoint):
 @pytest.fixture
 def train(tmp_path, tiny_checkpoint, store):
     """Train in `tmp_path / run` with an observer for TensorBoard; return the events."""
-    components = attrs.evolve(tiny_components(), observers=(Chosen(spec=SPEC),))
     toolkit = Toolkit(entry_points=False, settings=Settings(tmp_path / "none.toml"))
 
-    def run(epochs, **saving):
-        plan = tiny_plan(
-            tiny_checkpoint, store, tmp_path / "run", components=components, train={"epochs": epochs}, run=saving
-        )
+    def run(epochs, folder="run", heavy=50, watched=True, **saving):
+        chosen = Chosen(spec=SPEC, config=TensorBoardConfig(log_heavy_every=heavy))
+        components = attrs.evolve(tiny_components(), observers=(chosen,) if watched else ())
+        settings = {"train": {"epochs": epochs}, "run": saving}
+        plan = tiny_plan(tiny_checkpoint, store, tmp_path / folder, components=components, **settings)
         return list(toolkit.train(plan))
 
     return run
@@ -211,3 +218,38 @@ def test_a_run_goes_on_when_its_event_file_cannot_be_written(train, tmp_path, ca
     (tmp_path / "run" / "runs").write_text("a file is in the way")
     assert train(2)[-1].reason == "complete"
     assert "TensorBoard failed and is dropped" in caplog.text
+
+
+def gradients(events):
+    return {event.step: event.gradients for event in events if isinstance(event, StepsDone) and event.gradients}
+
+
+def test_every_tensor_has_its_gradient_norm_at_the_steps_that_were_asked_for(train, tmp_path):
+    told = gradients(train(5, heavy=2))
+    assert list(told) == [2, 4]
+    expected = values(tmp_path / "run" / "runs", "grad_norm/layers.0.self_attn.q_proj.up")
+    assert expected == [(step, pytest.approx(norms["layers.0.self_attn.q_proj.up"])) for step, norms in told.items()]
+
+
+def test_gradient_norms_together_are_the_norm_of_all(train):
+    events = train(2, heavy=1)
+    for event in (event for event in events if isinstance(event, StepsDone)):
+        whole = math.sqrt(sum(norm**2 for norm in event.gradients.values()))
+        # those of the tensors are taken after clipping to 1
+        assert whole == pytest.approx(min(event.grad_norm, 1.0), rel=1e-4)
+
+
+@pytest.mark.parametrize("wanted", [{"heavy": 0}, {"watched": False}])
+def test_gradient_norms_that_nobody_asked_for_are_not_taken(train, wanted):
+    assert gradients(train(3, **wanted)) == {}
+
+
+def test_gradient_norms_come_with_the_next_report(train):
+    assert list(gradients(train(7, heavy=2, log_every=3))) == [3, 6]
+
+
+def test_watching_changes_nothing_that_is_trained(train, tmp_path):
+    train(3, heavy=1)
+    train(3, folder="alone", watched=False)
+    files = [(tmp_path / name / "final" / "small.safetensors").read_bytes() for name in ("run", "alone")]
+    assert files[0] == files[1]

@@ -217,7 +217,7 @@ def test_models_are_listed_and_found_by_what_the_settings_of_a_run_say(toolkit, 
             "optimizer 'x'",
             "adafactor, adamw, adamw8bit, auto, lion, prodigy, schedule_free",
         ),
-        ({"observers": (Choice(name="x"),)}, "observer 'x'", "progress, watcher"),
+        ({"observers": (Choice(name="x"),)}, "observer 'x'", "progress, tensorboard, watcher"),
     ],
 )
 def test_a_component_that_is_not_there_is_named_with_those_that_are(toolkit, request_of, change, kind, there):

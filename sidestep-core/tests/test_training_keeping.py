@@ -352,7 +352,14 @@ def test_a_run_keeps_adapters_that_can_be_told_apart(plan):
     events = list(train(made))
     assert of(RunFinished, events)[0].reason == "complete"
     best = of(BestSaved, events)[-1]
-    assert {path.name for path in made.run.iterdir()} == {"best", "checkpoints", "final", "milestones", "run.json"}
+    assert {path.name for path in made.run.iterdir()} == {
+        ".lock",
+        "best",
+        "checkpoints",
+        "final",
+        "milestones",
+        "run.json",
+    }
     assert [path.name for path in (made.run / "milestones").iterdir()] == ["loss_100"]
     assert best.loss == min(event.loss for event in of(Validated, events) if event.step <= best.step)
     names = {path.name for path in (made.run / "final").iterdir()}

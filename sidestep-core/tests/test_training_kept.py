@@ -5,8 +5,10 @@ import os
 import shutil
 
 import pytest
+from sidestep_core.errors import ConfigError
 from sidestep_core.events import BestSaved, MilestoneSaved, Notice, StepsDone, Validated
 from sidestep_core.files import hash_text, locate_folder
+from sidestep_core.locks import take_lock
 from sidestep_core.model.layout import resolve_model
 from sidestep_core.runs import read_run
 from sidestep_core.testing.tiny_run import tiny_components, tiny_plan, write_noise
@@ -142,6 +144,16 @@ def test_going_back_in_time_goes_back_to_the_best_of_that_time(copied, plan):
     assert expected["step"] <= 3
     assert files(copied / "best") == restored
     assert files(copied / "overtaken" / f"best_step_{json.loads(later['kept.json'])['step']}") == later
+
+
+def test_nothing_is_moved_in_the_folder_of_a_run_that_is_going_on(copied, plan):
+    back = plan(str(copied / "checkpoints" / "step_3"))
+    before = files(copied)
+    lock = take_lock(copied)
+    with pytest.raises(ConfigError, match="is going on"):
+        list(train(back))
+    lock.release()
+    assert files(copied) == before
 
 
 def test_milestones_reached_later_are_set_aside_and_reached_anew(copied, plan, straight):

@@ -96,7 +96,7 @@ def test_a_finished_run_leaves_adapter_record_and_checkpoint(plan):
     made = plan()
     finished = list(train(made))[-1]
     assert (finished.reason, finished.step, finished.adapter) == ("complete", 6, made.run / "final")
-    assert sorted(path.name for path in made.run.iterdir()) == ["checkpoints", "final", "run.json"]
+    assert sorted(path.name for path in made.run.iterdir()) == [".lock", "checkpoints", "final", "run.json"]
     assert read_run(made.run).status == "complete"
 
 

@@ -103,6 +103,8 @@ class StepsDone(Event):
         bands: mean loss by timestep since the last event: of ten equal bands of t from 0 to 1, NaN for those that no
             sample fell into.
         samples: how many samples fell into each band since the last event.
+        gradients: norm of each trained tensor's gradient in the last step, after clipping; only now and then, and only
+            if an observer asked for it.
     """
 
     step: int
@@ -118,6 +120,7 @@ class StepsDone(Event):
     extra: Mapping[str, float] = attrs.field(factory=dict, hash=False)
     bands: tuple[float, ...] = ()
     samples: tuple[int, ...] = ()
+    gradients: Mapping[str, float] = attrs.field(factory=dict, hash=False)
 
 
 @attrs.frozen(kw_only=True)

@@ -84,6 +84,16 @@ class TrainPlan:
         precision = "fp32" if model.device == "cpu" else "bf16"
         return memory_on(self, model.device, precision if model.precision == "auto" else model.precision)
 
+    @property
+    def gradients_every(self) -> int:
+        """Steps between reports with the gradient norm of every trained tensor; 0 if no observer wants them."""
+        specs = [(chosen.spec, config_of(chosen)) for chosen in self.components.observers]
+        wanted = [spec.gradients_every(config) for spec, config in specs if spec.gradients_every is not None]
+        shortest = min(filter(None, wanted), default=0)
+        log_every = self.request.run.log_every
+        # they are part of a report: the next multiple of the steps between reports
+        return math.ceil(shortest / log_every) * log_every
+
 
 def make_plan(
     request: TrainRequest, components: Components, model: ModelFolder, stores: Sequence[TensorStore]

@@ -203,9 +203,15 @@ class ExporterType(Spec):
 
 @attrs.frozen(kw_only=True)
 class ObserverType(Spec):
-    """A follower of a run's events; its target follows `interfaces.Observer`."""
+    """A follower of a run's events; its target follows `interfaces.Observer`.
+
+    Attributes:
+        gradients_every: `(config) -> int`, the steps between reports that have the norm of every trained tensor's
+            gradient; 0 for none. They cost a little, so they are not there unless they are asked for.
+    """
 
     kind = "observer"
+    gradients_every: Callable[[Any], int] | None = None
 
 
 @attrs.frozen(kw_only=True)

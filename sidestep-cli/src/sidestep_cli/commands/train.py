@@ -83,7 +83,7 @@ SLOTS = (
         kind="observer",
         default="progress",
         more=("--observe",),
-        implied={"--log-dir": "tensorboard"},
+        implied={"--log-dir": "tensorboard", "--log-heavy-every": "tensorboard"},
         more_help="Follower of the run.",
     ),
 )

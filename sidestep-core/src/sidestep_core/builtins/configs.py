@@ -96,3 +96,8 @@ class TensorBoardConfig:
         help="Folder that several runs share, each with a sub-folder named like its own; 'runs' in the run's folder "
         "when not given.",
     )
+    log_heavy_every: int = option(
+        default=50,
+        at_least=0,
+        help="Steps between gradient norms of single tensors, rounded up to whole reports; 0 leaves them out.",
+    )

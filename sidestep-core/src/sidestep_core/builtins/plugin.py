@@ -173,6 +173,7 @@ def sidestep_observers() -> list[ObserverType]:
             target="sidestep_core.builtins.tensorboard:TensorBoard",
             needs=("tensorboard",),
             extra="sidestep-core[tensorboard]",
+            gradients_every=lambda config: config.log_heavy_every,
         ),
     ]
 

@@ -63,6 +63,7 @@ def _scalars(event: Event) -> Iterator[tuple[str, float, int]]:
                 "train/memory": event.memory,
                 **event.extra,
                 **_by_band("loss_by_timestep", event.bands),
+                **{f"grad_norm/{name}": norm for name, norm in event.gradients.items()},
             }
         case EpochDone():
             values = {"train/epoch_loss": event.loss}

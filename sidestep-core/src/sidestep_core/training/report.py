@@ -44,6 +44,7 @@ class Reporter:
             extra=self._extra(),
             bands=bands,
             samples=samples,
+            gradients=result.gradients,
         )
         self._reported, self._reported_at = state.step, now
         return event

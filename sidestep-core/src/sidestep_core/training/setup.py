@@ -141,6 +141,7 @@ def _make_trainer(
         seed=train.seed,
         max_norm=train.max_grad_norm,
         dtype=dtype,
+        gradients_every=plan.gradients_every,
     )
     return trainer, getattr(factory, "notices", ())
 

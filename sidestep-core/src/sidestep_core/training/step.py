@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -41,6 +41,7 @@ class Trainer:
         seed: seed of the run.
         max_norm: largest gradient norm.
         dtype: compute dtype.
+        gradients_every: steps between those whose gradient norms are kept for each tensor; 0 for none.
     """
 
     accelerator: Accelerator
@@ -56,6 +57,7 @@ class Trainer:
     seed: int
     max_norm: float
     dtype: torch.dtype
+    gradients_every: int = 0
 
 
 @attrs.frozen(kw_only=True)
@@ -87,6 +89,7 @@ class StepResult:
         applied: whether the step counted.
         samples: what each of its samples gave, with the weight 1.
         overflow: it did not, but only because the gradients were scaled up too far (fp16).
+        gradients: norm of each tensor's gradient after clipping, at the steps at which they are wanted.
     """
 
     loss: float
@@ -96,6 +99,7 @@ class StepResult:
     applied: bool
     samples: Sequence[SampleLoss]
     overflow: bool = False
+    gradients: Mapping[str, float] = attrs.field(factory=dict)
 
 
 def backward(trainer: Trainer, batch: Batch) -> BatchLoss:
@@ -128,6 +132,7 @@ def update(trainer: Trainer, step: int, losses: Sequence[BatchLoss]) -> StepResu
     """
     norm = trainer.accelerator.clip_grad_norm_(trainer.parameters, trainer.max_norm)
     *errors, grad_norm = torch.cat([*(part.errors for part in losses), norm.float().reshape(1)]).tolist()
+    gradients = _gradient_norms(trainer) if _every(step + 1, trainer.gradients_every) else {}
     frames = [count for part in losses for count in part.frames]
     weights = torch.cat([part.weights for part in losses]).tolist()
     t = torch.cat([part.t for part in losses]).tolist()
@@ -150,7 +155,20 @@ def update(trainer: Trainer, step: int, losses: Sequence[BatchLoss]) -> StepResu
         applied=finite,
         samples=[SampleLoss(*sample) for sample in zip(t, errors, frames, strict=True)],
         overflow=overflow,
+        gradients=gradients,
     )
+
+
+def _gradient_norms(trainer: Trainer) -> dict[str, float]:
+    """Return the norm of every trained tensor's gradient by name; the host waits for them once more."""
+    named = [(name, parameter.grad) for name, parameter in trainer.adapter.parameters()]
+    norms = [grad.float().norm() for _, grad in named if grad is not None]
+    names = [name for name, grad in named if grad is not None]
+    return dict(zip(names, torch.stack(norms).tolist() if norms else (), strict=True))
+
+
+def _every(number: int, steps: int) -> bool:
+    return steps > 0 and number % steps == 0
 
 
 def _follow(
