@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from sidestep_cli.signals import ask_on_signals
 from sidestep_core.asking import listening
+from sidestep_core.locks import FolderLock, take_lock
 from sidestep_core.runs import write_record
 
 RunCli = Callable[..., Any]
@@ -26,6 +27,12 @@ def run(tmp_path: Path) -> Path:
     folder = tmp_path / "output" / "mine"
     write_record(folder, {"name": "my_lora", "status": "unfinished"})
     return folder
+
+
+@pytest.fixture(autouse=True)
+def lock(run: Path) -> FolderLock | None:
+    """Hold the run's folder, as training does."""
+    return take_lock(run)
 
 
 @pytest.mark.parametrize(
@@ -55,16 +62,14 @@ def test_a_run_that_is_not_training_is_refused(run_cli: RunCli, run: Path) -> No
 def test_a_run_that_does_not_exist_is_refused(run_cli: RunCli, run: Path) -> None:
     result = run_cli("ask", "other", "save")
     assert result.code == 2
-    assert result.err == (
-        "error: no run 'other'; 'sidestep history' lists those there are, or give the folder of one\n"
-    )
+    assert result.err == "error: no run 'other'; give its folder, or a name that 'sidestep history' lists\n"
 
 
 def test_a_name_that_two_runs_have_is_refused(run_cli: RunCli, run: Path, tmp_path: Path) -> None:
     write_record(tmp_path / "output" / "yours", {"name": "my_lora"})
     result = run_cli("ask", "my_lora", "save")
     assert result.code == 2
-    assert "2 runs are called 'my_lora'; give the folder: " in result.err
+    assert "'my_lora' may be any of 2 runs; give the folder of one: " in result.err
     assert "output/mine" in result.err
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +9,7 @@ from pathlib import Path
 import pytest
 from sidestep_core.asking import FOLDER, WISHES, ask, listening
 from sidestep_core.errors import SidestepError
+from sidestep_core.locks import LOCK, FolderLock, take_lock
 from sidestep_core.runs import write_record
 
 
@@ -21,11 +19,18 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def leave(run: Path, **trainer: object) -> Path:
+@pytest.fixture(autouse=True)
+def lock(run: Path) -> FolderLock:
+    """Hold the run's folder, as training does."""
+    taken = take_lock(run)
+    assert taken is not None
+    return taken
+
+
+def leave(run: Path) -> Path:
     """Leave what a run that died has in its folder."""
     folder = run / FOLDER
     folder.mkdir()
-    (folder / "trainer.json").write_text(json.dumps(trainer))
     return folder
 
 
@@ -55,7 +60,7 @@ def test_another_process_can_ask(run: Path) -> None:
 def test_nothing_is_left_when_the_run_ends(run: Path) -> None:
     with listening(run):
         ask(run, "save")
-    assert sorted(path.name for path in run.iterdir()) == ["run.json"]
+    assert sorted(path.name for path in run.iterdir()) == [LOCK, "run.json"]
 
 
 def test_nothing_is_left_when_it_ends_badly(run: Path) -> None:
@@ -91,37 +96,20 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
         ask(tmp_path, "save")
 
 
-@pytest.mark.parametrize(("status", "told"), [("complete", "it is complete"), ("unfinished", "ended without a word")])
-def test_a_run_that_is_over_is_refused(run: Path, status: str, told: str) -> None:
-    write_record(run, {"name": "tiny", "status": status})
-    with pytest.raises(SidestepError, match=rf"not training now \(.*{told}"):
+def test_a_run_that_is_over_is_refused(run: Path) -> None:
+    write_record(run, {"name": "tiny", "status": "complete"})
+    with pytest.raises(SidestepError, match=r"not training now \(it is complete\)"):
         ask(run, "save")
 
 
-def test_a_run_whose_process_is_gone_is_refused(run: Path) -> None:
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    leave(run, host=platform.node(), pid=gone.pid, started=0.0)
-    with pytest.raises(SidestepError, match="not training"):
-        ask(run, "stop")
-
-
-def test_a_process_that_only_has_the_number_of_the_old_one_is_not_asked(run: Path) -> None:
-    folder = leave(run, host=platform.node(), pid=os.getpid(), started=1.0)
-    with pytest.raises(SidestepError, match="not training"):
+def test_a_run_whose_process_is_gone_is_refused(run: Path, lock: FolderLock) -> None:
+    lock.release()
+    folder = leave(run)
+    with pytest.raises(SidestepError, match=r"not training now \(it is lost\)"):
         ask(run, "stop")
     assert not (folder / "stop").exists()
 
 
-def test_a_run_on_another_machine_is_asked(run: Path) -> None:
-    folder = leave(run, host="elsewhere", pid=1, started=0.0)
-    ask(run, "stop")
-    assert (folder / "stop").exists()
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"host": null}'])
-def test_a_damaged_note_of_the_process_is_no_process(run: Path, content: str) -> None:
-    (run / FOLDER).mkdir()
-    (run / FOLDER / "trainer.json").write_text(content)
-    with pytest.raises(SidestepError, match="not training"):
+def test_a_run_that_does_not_listen_yet_is_refused(run: Path) -> None:
+    with pytest.raises(SidestepError, match=r"not training now \(it is running\)"):
         ask(run, "save")

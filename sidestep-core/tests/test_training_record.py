@@ -43,6 +43,7 @@ def test_a_record_is_plain_json_with_everything_that_was_asked_for(plan):
         "train",
         "targets",
         "keep",
+        "preview",
         "run",
         "adapter",
         "timesteps",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,13 +11,12 @@ from typing import Literal, get_args
 
 from sidestep_core.errors import SidestepError
 from sidestep_core.files import write_atomic
-from sidestep_core.runs import RECORD, UNFINISHED, read_record
+from sidestep_core.locks import is_locked
+from sidestep_core.runs import RECORD, read_record, status_of
 
 Wish = Literal["save", "preview", "stop"]
 WISHES: tuple[Wish, ...] = get_args(Wish)
 FOLDER = "asked"  # there while the run is training; what lies in it dies with the run
-_TRAINER = "trainer.json"
-_SAME_START = 60.0  # seconds that two readings of a process's start may differ, where the clock was set in between
 
 
 class Asked:
@@ -46,14 +43,9 @@ class Asked:
 @contextmanager
 def listening(run: Path) -> Iterator[Asked]:
     """Let a run be asked for something for as long as it lasts; what an earlier one was asked for is forgotten."""
-    import psutil  # type: ignore[import-untyped]
-
     folder = run / FOLDER
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    me = psutil.Process()
-    trainer = {"host": platform.node(), "pid": me.pid, "started": me.create_time()}
-    write_atomic(folder / _TRAINER, json.dumps(trainer))
     try:
         yield Asked(folder)
     finally:
@@ -70,24 +62,8 @@ def ask(run: Path, wish: Wish) -> None:
     if record is None:
         raise SidestepError(f"no run in '{run}': it has no {RECORD}")
     folder = run / FOLDER
-    if not _is_training(folder):
-        status = record.get("status", UNFINISHED)
-        ended = "it ended without a word" if status == UNFINISHED else f"it is {status}"
-        raise SidestepError(f"run '{run}' is not training now ({ended})")
+    # where the file system has no locks the folder has to do
+    if is_locked(run) is False or not folder.is_dir():
+        raise SidestepError(f"run '{run}' is not training now (it is {status_of(run, record)})")
     with contextlib.suppress(FileNotFoundError):  # it ended a moment ago
         write_atomic(folder / wish, "")
-
-
-def _is_training(folder: Path) -> bool:
-    """Tell whether the process that listens is still there; one on another machine is believed to be."""
-    import psutil
-
-    try:
-        trainer = json.loads((folder / _TRAINER).read_bytes())
-        pid, started = int(trainer["pid"]), float(trainer["started"])
-        if trainer["host"] != platform.node():
-            return True
-        now: float = psutil.Process(pid).create_time()
-        return abs(now - started) < _SAME_START
-    except (OSError, ValueError, KeyError, TypeError, psutil.NoSuchProcess):
-        return False
