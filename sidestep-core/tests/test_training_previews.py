@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import torch
 from sidestep_core.errors import CheckpointError, ConfigError
-from sidestep_core.events import Event, Notice, PreviewMade, RunFinished, StepsDone
+from sidestep_core.events import Event, Notice, PreviewMade, RunFinished, RunStarted, StepsDone
 from sidestep_core.model.layout import resolve_model
 from sidestep_core.plan import TrainPlan
 from sidestep_core.store.index import TensorStore
@@ -340,16 +340,18 @@ def test_no_failure_anywhere_changes_the_adapter(plan: MakePlan, monkeypatch: py
     ).read_bytes()
 
 
-def test_a_conditioning_that_is_gone_costs_the_preview_alone(
-    plan: MakePlan, tmp_path: Path, tiny_checkpoint: Path
-) -> None:
+def test_a_conditioning_that_is_gone_costs_the_preview_alone(tmp_path: Path, tiny_checkpoint: Path) -> None:
     own = write_noise(tmp_path / "own", resolve_model(tiny_checkpoint, "base"), frames=[50, 64], rows=[5])
-    made = tiny_plan(tiny_checkpoint, own, tmp_path / "run", data={"val_split": 0.5}, preview={"every": 3})
-    own.conditioning_file(made.held_out[0].stored).unlink()
-    events = list(train(made))
+    made = tiny_plan(tiny_checkpoint, own, tmp_path / "run", preview={"every": 3})
+    events = []
+    for event in train(made):
+        events.append(event)
+        if isinstance(event, RunStarted):  # what is trained on is in memory by now
+            own.conditioning_file(own.songs[0]).unlink()
     assert of(RunFinished, events)[0].reason == "complete"
-    assert "no preview of step" in of(Notice, events)[-1].message
-    assert "is missing" in of(Notice, events)[-1].message
+    (warning,) = of(Notice, events)
+    assert warning.message.startswith("no preview of step 3: ")
+    assert "is missing" in warning.message
 
 
 def test_ctrl_c_is_no_failure(plan: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
