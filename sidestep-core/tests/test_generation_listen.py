@@ -166,6 +166,18 @@ def test_what_cannot_be_done_is_said_before_anything_is_loaded(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_type_that_cannot_be_heard_is_said_before_anything_is_loaded(
+    model: ModelFolder, adapter: Path, tmp_path: Path
+) -> None:
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps({**config, "use_dora": True}))
+    listening = Listening(
+        sound=SOUND, output=tmp_path / "a.flac", adapter=adapter, compare=False, device="cpu", dtype="fp32"
+    )
+    with pytest.raises(AdapterError, match="holds DoRA, not plain LoRA"):
+        next(listen(listening, model))
+
+
 def test_an_adapter_that_is_not_there_is_said_before_anything_is_loaded(model: ModelFolder, tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match="no adapter at"):
         heard(model, tmp_path / "a.flac", adapter=tmp_path / "none")

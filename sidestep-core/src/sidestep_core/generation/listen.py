@@ -59,7 +59,7 @@ def listen(wanted: Listening, model: ModelFolder) -> Iterator[Event]:
     """
     began = time.monotonic()
     _check(wanted)
-    saved = read_adapter(wanted.adapter) if wanted.adapter is not None else None
+    saved = _read(wanted.adapter) if wanted.adapter is not None else None
     yield from _mismatch(saved, model)
     texts = make_texts(wanted.sound, _conditioning(saved))
     sampler = choose_sampler(wanted.sound, model)
@@ -84,6 +84,12 @@ def _check(wanted: Listening) -> None:
         raise ConfigError(f"--output '{wanted.output}' must end in .flac")
     if wanted.compare and wanted.adapter is None:
         raise ConfigError("--compare needs an adapter to compare with: give --adapter")
+
+
+def _read(path: Path) -> SavedAdapter:
+    saved = read_adapter(path)
+    next(deltas(saved))  # one that cannot be heard is told before anything is loaded
+    return saved
 
 
 def _mismatch(saved: SavedAdapter | None, model: ModelFolder) -> Iterator[Notice]:

@@ -106,6 +106,8 @@ class Previews:
         paths = {self._plan.run / PREVIEWS / OFF / f"{name}.flac": piece for name, piece in self._pieces.items()}
         facts = {path: self._facts(piece, adapter=False) for path, piece in paths.items()}
         missing = [path for path in paths if not is_audio_of(path, facts[path])]
+        if not missing:
+            return []
         with self._state.trainer.adapter.disabled():
             return [_Take(path, facts[path], self._sample(paths[path])) for path in missing]
 
