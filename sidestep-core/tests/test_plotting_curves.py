@@ -47,12 +47,12 @@ def test_a_run_that_reported_nothing_has_nothing_to_draw(tmp_path):
 
 
 def test_losses_by_timestep_are_weighted_by_their_samples(curves):
-    lines = [step(n, bands=[0.5, None], samples=[3, 0]) for n in range(1, 4)]
-    found = curves(*lines, step(4, bands=[1.0, 2.0], samples=[1, 2]))
+    lines = [step(n, bands=[0.5, None], samples=[6, 0]) for n in range(1, 4)]
+    found = curves(*lines, step(4, bands=[1.0, 2.0], samples=[2, 4]))
     assert found.bands.edges == (0, 1, 2, 3, 4)
     assert found.bands.losses[-1] == (1.0, 2.0)
     assert math.isnan(found.bands.losses[0][1])
-    assert found.samples == (10, 2)
+    assert found.samples == (20, 4)
 
 
 def test_the_profile_is_that_of_the_last_quarter(curves):
@@ -67,6 +67,13 @@ def test_many_reports_share_the_columns_of_the_map(curves):
     assert len(found.losses) == COLUMNS == len(found.edges) - 1
     assert found.edges[-1] == 4 * COLUMNS
     assert found.losses[0] == (pytest.approx(1.75),)
+
+
+def test_few_samples_make_few_columns(curves):
+    lines = [step(n, bands=[0.5, 1.5], samples=[1, 0] if n % 2 else [0, 1]) for n in range(1, 17)]
+    found = curves(*lines).bands
+    assert found.edges == (0, 4, 8, 12, 16)
+    assert found.losses == ((0.5, 1.5),) * 4
 
 
 @pytest.mark.parametrize(

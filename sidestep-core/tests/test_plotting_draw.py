@@ -1,6 +1,7 @@
 """Pictures of runs: that they are made, are the same each time, and show what they should."""
 
 import importlib.util
+import itertools
 import json
 import subprocess
 import sys
@@ -138,9 +139,21 @@ print("matplotlib.pyplot" in sys.modules, "torch" in sys.modules)
 """
 
 
-def test_nothing_global_of_matplotlib_is_needed_and_nothing_before_it_is_drawn(tmp_path, run):
-    command = [sys.executable, "-c", DRAW, str(run.path), str(tmp_path / "plot.png")]
+def test_nothing_global_of_matplotlib_is_needed_and_another_process_draws_the_same(tmp_path, run):
+    command = [sys.executable, "-c", DRAW, str(run.path), str(tmp_path / "plot.svg")]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False False\n"
+    draw_runs([run], ["one"], tmp_path / "again.svg")
+    assert (tmp_path / "plot.svg").read_bytes() == (tmp_path / "again.svg").read_bytes()
+
+
+def test_panels_do_not_overlap(tmp_path):
+    made = figure(make_run(tmp_path / "one"), make_run(tmp_path / "two"))
+    made.draw_without_rendering()
+    boxes = [axes.get_tightbbox() for axes in made.axes]
+    assert all(made.bbox.x0 <= box.x0 and box.x1 <= made.bbox.x1 for box in boxes)
+    # a panel's title may stand beside the end of the one above it, but not in it
+    frames = [axes.get_window_extent() for axes in made.axes]
+    assert [(a, b) for a, b in itertools.combinations(range(len(frames)), 2) if frames[a].overlaps(boxes[b])] == []
 
 
 @pytest.mark.parametrize("name", ["plot.jpg", "plot", "plot.svgz"])

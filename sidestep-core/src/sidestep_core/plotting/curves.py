@@ -13,7 +13,8 @@ from sidestep_core.progress import Line, is_number, number, of_kind, read_progre
 from sidestep_core.runs import progress_file
 
 POINTS = 1500
-COLUMNS = 80
+# of the map: no more than can be seen, and no more than have enough samples to mean something
+COLUMNS, SAMPLES_A_CELL = 80, 2
 SMOOTHING = 0.98
 SCALE = "target_loss_scale"
 NAN = float("nan")
@@ -122,7 +123,9 @@ def _are_bands(losses: Any, samples: Any) -> bool:
 
 
 def _band_map(lines: Sequence[Line]) -> BandMap:
-    shares = list(_shares(len(lines), COLUMNS))
+    samples = sum(sum(line["samples"]) for line in lines)
+    columns = max(1, int(samples) // (SAMPLES_A_CELL * len(lines[0]["bands"])))
+    shares = list(_shares(len(lines), min(columns, COLUMNS)))
     edges = (0.0, *(float(lines[share.stop - 1]["step"]) for share in shares))
     return BandMap(edges=edges, losses=tuple(_mean_bands(lines[share]) for share in shares))
 

@@ -15,13 +15,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from sidestep_core.plotting.curves import BandMap, Curves, Series
+from sidestep_core.plotting.layout import add_bar, lay_out
 
 # Okabe and Ito: told apart with every kind of colour vision
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("-", "--", "-.", ":")
 MAP = "cividis"
-WIDTH = 10.0
-TALL, LOW, SQUARE = 3.6, 1.7, 2.2
+TALL, LOW, SQUARE = 3.2, 1.3, 1.7
 GREY, EMPTY = "#555555", "#f0f0f0"
 SETTINGS: dict[Any, Any] = {
     "svg.hashsalt": "sidestep",
@@ -45,19 +45,11 @@ def make_figure(curves: Sequence[Curves], *, only_losses: bool = False) -> Figur
     """Return a figure with a panel for everything that any of the runs reported."""
     with mpl.rc_context(SETTINGS):
         over_steps, over_time = _panels(curves, only_losses)
-        heights = [height for height, _ in over_steps]
-        shares = [sum(heights), *([SQUARE] if over_time else [])]
-        figure = Figure(figsize=(WIDTH, sum(shares) + 0.4), layout="constrained")
-        parts = figure.subfigures(len(shares), 1, squeeze=False, height_ratios=shares)
-        column = parts[0, 0].subplots(len(over_steps), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
-        for axes, (_, draw) in zip(column, over_steps, strict=True):
+        figure, column, row = lay_out([height for height, _ in over_steps], len(over_time), SQUARE)
+        for axes, draw in zip([*column, *row], [*(draw for _, draw in over_steps), *over_time], strict=True):
             draw(axes, curves)
         column[-1].set_xlabel("step")
         column[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
-        if over_time:
-            row = parts[1, 0].subplots(1, len(over_time), squeeze=False)[0]
-            for axes, draw in zip(row, over_time, strict=True):
-                draw(axes, curves)
     return figure
 
 
@@ -131,7 +123,7 @@ def _draw_map(axes: Axes, found: BandMap, limits: tuple[float, float]) -> None:
     axes.set_facecolor(EMPTY)
     axes.set_ylabel("timestep t")
     axes.grid(visible=False)
-    bar = axes.figure.colorbar(mesh, ax=axes, pad=0.01, aspect=12)
+    bar = axes.figure.colorbar(mesh, cax=add_bar(axes))
     bar.set_label("loss")
     bar.outline.set_visible(False)
 
@@ -148,7 +140,7 @@ def _draw_profiles(axes: Axes, curves: Sequence[Curves]) -> None:
         if run.profile:
             axes.plot(_middles(len(run.profile)), run.profile, marker="o", markersize=3.5, **line)
     axes.set_xlim(0, 1)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.1 * np.nanmax([loss for run in curves for loss in run.profile]))
     axes.set_xlabel("timestep t")
     axes.set_ylabel("loss")
     _title(axes, "Loss by timestep, last quarter of the run")
@@ -170,7 +162,7 @@ def _draw_lines(axes: Axes, curves: Sequence[Curves], series: Sequence[Series]) 
     for index, (values, line) in enumerate(zip(series, _lines(curves), strict=True)):
         if values[0]:
             # runs often have the same rate: each line is seen at the sides of the one above it
-            axes.plot(*values, linewidth=1.4 + 1.4 * (len(curves) - 1 - index), **line)
+            axes.plot(*values, linewidth=1.4 + 0.9 * (len(curves) - 1 - index), **line)
 
 
 def _lines(curves: Sequence[Curves]) -> list[dict[str, Any]]:
