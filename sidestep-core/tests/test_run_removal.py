@@ -128,7 +128,12 @@ def test_what_others_put_into_the_folder_stays(tmp_path):
 
 def test_what_observers_and_previews_wrote_goes_with_the_run(tmp_path):
     folder = make_run(tmp_path / "run", status="failed")
-    for name in ("runs/events.out.tfevents.1.host.2.0", "previews/step_10/a.flac", "previews/without_adapter/a.flac"):
+    for name in (
+        "runs/events.out.tfevents.1.host.2.0",
+        "previews/step_10/a.flac",
+        "previews/without_adapter/a.flac",
+        "asked/save",
+    ):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("made")
     assert remove(plan_removal(read_run(folder))) is True

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import attrs
 
+from sidestep_core import asking
 from sidestep_core.errors import SidestepError
 from sidestep_core.files import is_temporary
 from sidestep_core.history import forget
@@ -36,6 +37,7 @@ _EXPORTED = ("complete", "max-steps", "early-stop", "stopped")
 # what a run writes, by folder: the weights last, so that a deletion that is interrupted leaves them
 _CHECKPOINTS = ((CHECKPOINTS, "step_*"), (CHECKPOINTS, ".*.tmp"))
 _REST = (
+    (".", asking.FOLDER),
     (EVENTS, "events.out.tfevents.*"),
     (PREVIEWS, "step_*"),
     (PREVIEWS, "without_adapter"),
