@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from sidestep_core.errors import Cancelled
 from sidestep_core.events import Event, Notice, SongRejected
 from sidestep_core.model.layout import resolve_model
 from sidestep_core.preprocess.condition_pass import encode_conditions
-from sidestep_core.preprocess.plan import Entry, Job, make_job
+from sidestep_core.preprocess.plan import Entry, Job, make_job, set_prompts
 from sidestep_core.preprocess.text_pass import encode_texts, find_missing, text_path
 from sidestep_core.songs import Song
 from sidestep_core.store.index import conditioning_path
@@ -50,8 +50,14 @@ def entry(name: str = "a.wav", *, seconds: float = 42.7, **fields: Any) -> Entry
     return Entry(song=song, tag="", tag_position="prepend", use_genre=False, seconds=seconds)
 
 
+def listed(job: Job, entries: Sequence[Entry]) -> dict[str, list[Entry]]:
+    for one in entries:
+        set_prompts(job, one)
+    return find_missing(job, entries)
+
+
 def run(job: Job, *entries: Entry) -> list[Event]:
-    missing = find_missing(job, entries)
+    missing = listed(job, entries)
     return [*encode_texts(job, missing), *encode_conditions(job, missing)]
 
 
@@ -190,7 +196,7 @@ def test_texts_of_an_interrupted_run_are_used(job: Job) -> None:
     asked = iter([False, True])
     stopped = attrs.evolve(job, cancelled=lambda: next(asked))
     with pytest.raises(Cancelled):
-        list(encode_texts(stopped, find_missing(job, entries)))
+        list(encode_texts(stopped, listed(job, entries)))
     left = text_path(job, entries[0].conditioning_key)
     written = left.stat().st_mtime_ns
     run(job, *entries)
@@ -200,7 +206,7 @@ def test_texts_of_an_interrupted_run_are_used(job: Job) -> None:
 
 def test_conditioning_that_is_not_finite_rejects_its_songs(job: Job) -> None:
     entries = [entry("a.wav"), entry("b.wav"), entry("c.wav", caption="other")]
-    missing = find_missing(job, entries)
+    missing = listed(job, entries)
     list(encode_texts(job, missing))
     # as an overflow in half precision would leave it
     save_file(

@@ -181,9 +181,10 @@ def stage_title(stage: str) -> str:
 def start_line(event: events.RunStarted) -> str:
     """Return what begins, in a line."""
     begun = f", from step {event.step:,}" if event.step else ""
+    shared = f", shared by {event.processes} processes" if event.processes > 1 else ""
     return (
         f"{plural(event.total_steps, 'step')} (epochs of {event.steps_per_epoch:,}){begun} on "
-        f"{plural(event.songs, 'song')}, {amount(event.trainable)} parameters, in {plain_path(event.run)}"
+        f"{plural(event.songs, 'song')}, {amount(event.trainable)} parameters{shared}, in {plain_path(event.run)}"
     )
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import os
 import signal
 import sys
+import time
 import types
 import warnings
 from collections.abc import Mapping, Sequence
@@ -17,6 +20,7 @@ from sidestep_cli.session import Session
 
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
+PATIENCE = 10.0
 
 
 def _command(name: str, help_: str) -> LazyCommand:
@@ -114,7 +118,24 @@ def main() -> None:
         warnings.simplefilter("ignore", FutureWarning)
         # bitsandbytes reports a kernel that some processors lack, whether anything would use it or not
         logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
-    sys.exit(run(sys.argv[1:]))
+    # the others that a launcher started say nothing: what they do, the first one tells
+    first = os.environ.get("LOCAL_RANK", "0") == "0"
+    sys.exit(run(sys.argv[1:]) if first else _run_silently(sys.argv[1:]))
+
+
+def _run_silently(args: Sequence[str]) -> int:
+    """Run the command line and print nothing, unless it fails and the first process does not.
+
+    A launcher ends all processes with the first that fails: one that failed in silence, before the one that speaks,
+    would leave no word of why. So this waits to be ended, and says it if it is not.
+    """
+    said = io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
+        code = run(args)
+    if code not in (0, INTERRUPTED, TERMINATED):
+        time.sleep(PATIENCE)
+        click.echo(said.getvalue(), err=True, nl=False)
+    return code
 
 
 def _complain(message: str) -> None:

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from sidestep_core.errors import ConfigError
+from sidestep_core.launch import Launch, launched
 
 Resolved = Literal["bf16", "fp16", "fp32"]
 DTYPES: dict[Resolved, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -27,16 +28,32 @@ def available_devices() -> list[str]:
 def resolve_device(name: str) -> str:
     """Return the device to use: the preferred one for "auto", the first of its kind for "cuda" or "xpu".
 
+    Processes that were started together take one each, of the kind that is preferred or named.
+
     Raises:
-        ConfigError: it is not there.
+        ConfigError: it is not there, or there are not enough of them.
     """
     there = available_devices()
+    if launched().count > 1:
+        return _own_device(name, there, launched())
     if name == "auto":
         return there[0]
     for device in there:
         if name in (device, device.partition(":")[0]):
             return device
     raise ConfigError(f"no device {name!r}; there is {', '.join(there)}")
+
+
+def _own_device(name: str, there: list[str], place: Launch) -> str:
+    kind = there[0].partition(":")[0] if name == "auto" else name
+    if kind == "cpu":
+        return kind
+    if (device := f"{kind}:{place.local_rank}") in there:
+        return device
+    raise ConfigError(
+        f"process {place.local_rank + 1} of {place.local_count} has no device of its own: there is {', '.join(there)}; "
+        "start one for each GPU and leave out --device, or share the processor with --device cpu"
+    )
 
 
 def resolve_precision(name: str, device: str) -> Resolved:
@@ -56,13 +73,13 @@ def resolve_precision(name: str, device: str) -> Resolved:
 
 
 def free_memory(device: str) -> int:
-    """Return the bytes that can still be allocated on a device (of main memory for the CPU and MPS)."""
+    """Return the bytes that can still be allocated on a device (this process's share of main memory for CPU, MPS)."""
     kind = device.partition(":")[0]
     if kind == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if kind == "xpu":
         return torch.xpu.mem_get_info(device)[0]
-    return int(psutil.virtual_memory().available)
+    return int(psutil.virtual_memory().available) // launched().local_count
 
 
 def used_memory(device: str) -> int:
@@ -78,8 +95,8 @@ def used_memory(device: str) -> int:
 
 
 def main_memory() -> int:
-    """Return the bytes of main memory in this machine."""
-    return int(psutil.virtual_memory().total)
+    """Return the bytes of main memory in this machine: this process's share, where several were started together."""
+    return int(psutil.virtual_memory().total) // launched().local_count
 
 
 def make_accelerator(device: str, precision: Resolved) -> Accelerator:

@@ -65,6 +65,12 @@ class TrainingDiverged(SidestepError):
     exit_code = 3
 
 
+class OtherProcessFailed(SidestepError):
+    """Another process of the same run failed or is gone, and this one cannot go on without it."""
+
+    exit_code = 1
+
+
 class ProofError(SidestepError):
     """A written adapter does not read back as what was trained."""
 

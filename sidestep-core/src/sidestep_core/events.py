@@ -75,7 +75,7 @@ class PreprocessFinished(Event):
 
 @attrs.frozen(kw_only=True)
 class RunStarted(Event):
-    """Training begins (or goes on, from `step` > 0)."""
+    """Training begins (or goes on, from `step` > 0); `processes` share each step."""
 
     run: Path
     step: int
@@ -84,6 +84,7 @@ class RunStarted(Event):
     steps_per_epoch: int
     songs: int
     trainable: int
+    processes: int = 1
 
 
 @attrs.frozen(kw_only=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sidestep_core.launch import launched
 from sidestep_core.plugins import PluginRecord, Plugins
 from sidestep_core.registry import Registry
 from sidestep_core.requests import Choice, Chosen, Components, TrainRequest
@@ -90,14 +91,17 @@ class Toolkit:
     def preprocess(
         self, config: PreprocessConfig, model: ModelConfig, *, cancelled: Callable[[], bool] = never
     ) -> Iterator[Event]:
-        """Make tensors from audio and captions; see `sidestep_core.preprocess.run.preprocess`."""
+        """Make tensors from audio and captions; see `sidestep_core.preprocess.run.preprocess`.
+
+        Of processes that were started together, the main one alone yields events, here and in `train`.
+        """
         folder = self.model(model)
         from sidestep_core.device import resolve_device, resolve_precision
         from sidestep_core.preprocess.run import preprocess
 
         device = resolve_device(model.device)
         dtype = resolve_precision(model.precision, device)
-        yield from preprocess(config, folder, device=device, dtype=dtype, cancelled=cancelled)
+        yield from _told(preprocess(config, folder, device=device, dtype=dtype, cancelled=cancelled))
 
     def components(self, request: TrainRequest) -> Components:
         """Look up the components a request names.
@@ -134,10 +138,10 @@ class Toolkit:
         context = BuildContext(model=plan.model.dims, variant=plan.model.variant, run=plan.run)
         everyone = list(observers)
         try:
-            for chosen in plan.components.observers:
+            for chosen in plan.components.observers if launched().main else ():
                 everyone.insert(len(everyone) - len(observers), chosen.build(context))
             watching = everyone
-            for event in train(plan, stop=stop):
+            for event in _told(train(plan, stop=stop)):
                 watching = [observer for observer in watching if _shown(observer, event)]
                 yield event
         finally:
@@ -184,6 +188,15 @@ class Toolkit:
 
     def _chosen(self, kind: str, choice: Choice) -> Chosen[Any]:
         return Chosen(spec=self.plugins.find(kind, choice.name), config=choice.config, called=choice.name)
+
+
+def _told(events: Iterator[Event]) -> Iterator[Event]:
+    """Yield events in the main process; in another one take part in what makes them, and yield none."""
+    if launched().main:
+        yield from events
+        return
+    for _ in events:
+        pass
 
 
 def _shown(observer: Observer, event: Event) -> bool:

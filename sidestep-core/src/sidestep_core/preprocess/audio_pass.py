@@ -42,7 +42,7 @@ class _Decoded:
 def hash_songs(
     job: Job, entries: Sequence[Entry], known: Mapping[str, Source], found: dict[str, Source]
 ) -> Iterator[Event]:
-    """Find out what each audio file holds, and with it the key of its latents.
+    """Find out what each audio file holds.
 
     Args:
         job: the run.
@@ -65,10 +65,17 @@ def hash_songs(
             yield SongRejected(name=entry.song.name, reason=reason)
         else:
             yield SongFinished(stage="scan", name=entry.song.name)
+
+
+def take_hashes(job: Job, entries: Sequence[Entry], found: Mapping[str, Source]) -> dict[str, Source]:
+    """Set the keys of the latents of entries whose file was hashed; return the files in the order of the entries."""
+    sources: dict[str, Source] = {}
     for entry in entries:
         if source := found.get(_full(entry)):
+            sources[_full(entry)] = source
             entry.hash = source.hash
             set_latents_key(job, entry)
+    return sources
 
 
 def encode_audio(job: Job, entries: Sequence[Entry]) -> Iterator[Event]:
@@ -86,7 +93,7 @@ def encode_audio(job: Job, entries: Sequence[Entry]) -> Iterator[Event]:
         return
     yield StageStarted(stage="audio", total=sum(map(len, missing.values())))
     vae = load_vae(job.model, device=job.device, dtype=job.torch_dtype)
-    scratch = job.work / "audio"
+    scratch = job.work / f"audio-{job.place.rank}"
     shutil.rmtree(scratch, ignore_errors=True)  # left by a run that was killed
     scratch.mkdir(parents=True)
     yield from _encode_missing(job, vae, missing, scratch)
@@ -116,7 +123,7 @@ def _encode_missing(job: Job, vae: nn.Module, missing: Mapping[str, Sequence[Ent
     ]
     tile_seconds, batch_tiles = _tiling(job)
     batch: list[_Decoded] = []
-    for task, outcome in decode_all(tasks, workers=config.workers or os.cpu_count() or 1):
+    for task, outcome in decode_all(tasks, workers=_workers(job)):
         job.check_cancelled()
         same = missing[task.scratch.stem]
         if isinstance(outcome, AudioError):
@@ -128,6 +135,10 @@ def _encode_missing(job: Job, vae: nn.Module, missing: Mapping[str, Sequence[Ent
             yield from _encode_batch(job, vae, batch, tile_seconds, batch_tiles)
             batch = []
     yield from _encode_batch(job, vae, batch, tile_seconds, batch_tiles)
+
+
+def _workers(job: Job) -> int:
+    return job.config.workers or max(1, (os.cpu_count() or 1) // job.place.local_count)
 
 
 def _tiling(job: Job) -> tuple[float, int]:

@@ -16,6 +16,7 @@ from sidestep_core.dataset import read_dataset, scan_folder
 from sidestep_core.device import DTYPES, Resolved
 from sidestep_core.errors import Cancelled, CheckpointError, ConfigError
 from sidestep_core.files import hash_text
+from sidestep_core.launch import Launch, launched
 from sidestep_core.model.headers import weight_files
 from sidestep_core.model.layout import ModelFolder, identity
 from sidestep_core.prompts import genre_choice, lyrics_prompt, text_prompt
@@ -39,6 +40,7 @@ class Job:
         vae_id: tells this VAE from others.
         text_id: tells this text encoder from others.
         model_id: tells this model from others.
+        place: of this process among those that share the work.
     """
 
     config: PreprocessConfig
@@ -50,6 +52,7 @@ class Job:
     vae_id: str
     text_id: str
     model_id: str
+    place: Launch
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -127,6 +130,7 @@ def make_job(
         vae_id=fingerprint(model.vae, "diffusion_pytorch_model"),
         text_id=fingerprint(model.text_encoder, "model"),
         model_id=identity(model),
+        place=launched(),
     )
 
 

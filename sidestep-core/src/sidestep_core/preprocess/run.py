@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 
 from sidestep_core.configs import PreprocessConfig
 from sidestep_core.device import Resolved
 from sidestep_core.events import Event, Notice, PreprocessFinished, SongRejected
 from sidestep_core.model.layout import ModelFolder
-from sidestep_core.preprocess.audio_pass import encode_audio, hash_songs
+from sidestep_core.preprocess.audio_pass import encode_audio, hash_songs, take_hashes
 from sidestep_core.preprocess.condition_pass import encode_conditions
 from sidestep_core.preprocess.finish import empty_store, finish_store, make_store, note_sources, write_pt_files
-from sidestep_core.preprocess.plan import Entry, find_songs, make_entries, make_job
+from sidestep_core.preprocess.plan import Entry, Job, find_songs, make_entries, make_job, set_prompts
+from sidestep_core.preprocess.sharing import own_entries, pool, pool_sources
 from sidestep_core.preprocess.text_pass import encode_texts, find_missing
+from sidestep_core.processes import Team, join
 from sidestep_core.songs import Problem
-from sidestep_core.store.index import Source, read_index
+from sidestep_core.store.index import Source, TensorStore, read_index
 
 
 def preprocess(
@@ -24,7 +27,8 @@ def preprocess(
 
     Every finished file is whole and named by all that made it, so a run that is stopped or killed at any moment loses
     nothing, and the same command goes on from there. A song that cannot be used is rejected and the others go on.
-    Decoding starts processes anew: a script that calls this needs `if __name__ == "__main__":`.
+    Decoding starts processes anew: a script that calls this needs `if __name__ == "__main__":`. Processes that were
+    started together share the songs and make the same set as one alone; the main one writes the index.
 
     Args:
         config: what to make.
@@ -41,34 +45,67 @@ def preprocess(
         DatasetError: there is no song.
         CheckpointError: a model is missing or damaged.
         StoreError: the output's index is damaged or of a later format.
+        OtherProcessFailed: another process failed or is gone.
         Cancelled: the user asked to stop.
     """
-    job = make_job(config, model, device=device, dtype=dtype, cancelled=cancelled)
-    songs = find_songs(config)
+    with join(device, cancelled) as team:
+        job = make_job(config, model, device=device, dtype=dtype, cancelled=cancelled)
+        yield from _run(job, team)
+
+
+def _run(job: Job, team: Team) -> Iterator[Event]:
+    songs = find_songs(job.config)
     job.output.mkdir(parents=True, exist_ok=True)
     previous = read_index(job.output) or empty_store(job)
-    sources: dict[str, Source] = {}
-    rejected: list[SongRejected] = []
-    yield from _noting(rejected, map(_report, songs.problems))
+    if team.count > 1:
+        yield Notice(message=f"{team.count} processes share the songs; what follows counts those of the first")
+    problems = list(map(_report, songs.problems))
+    rejected = [event for event in problems if isinstance(event, SongRejected)]
+    yield from problems
 
-    def left(entries: list[Entry]) -> list[Entry]:
+    def left(entries: Sequence[Entry]) -> list[Entry]:
         names = {song.name for song in rejected}
         return [entry for entry in entries if entry.song.name not in names]
 
-    entries = make_entries(songs, config)
-    yield from _noting(rejected, hash_songs(job, entries, previous.sources, sources))
-    note_sources(previous, sources)
+    entries = make_entries(songs, job.config)
+    found: dict[str, Source] = {}
+    own = team.own(entries)
+    yield from pool(team, own, entries, hash_songs(job, own, previous.sources, found), rejected)
+    pool_sources(team, found)
+    sources = take_hashes(job, entries, found)
+    if team.main:
+        note_sources(previous, sources)
     entries = left(entries)
-    yield from _noting(rejected, encode_audio(job, entries))
+    own = own_entries(team, entries, lambda entry: entry.latents_key)
+    yield from pool(team, own, entries, encode_audio(job, own), rejected)
     entries = left(entries)
-    missing = find_missing(job, entries)
-    yield from encode_texts(job, missing)
-    yield from _noting(rejected, encode_conditions(job, missing))
-    entries = left(entries)
+    for entry in entries:
+        set_prompts(job, entry)
+    own = own_entries(team, entries, lambda entry: entry.conditioning_key)
+    missing = find_missing(job, own)
+    work = chain(encode_texts(job, missing), encode_conditions(job, missing))
+    yield from pool(team, own, entries, work, rejected)
+    if team.main:
+        yield from _finish(job, left(entries), sources, previous, rejected)
+
+
+def _finish(
+    job: Job,
+    entries: list[Entry],
+    sources: Mapping[str, Source],
+    previous: TensorStore,
+    rejected: list[SongRejected],
+) -> Iterator[Event]:
     store = make_store(job, entries, sources)
-    if config.tensor_format == "pt":
-        yield from _noting(rejected, write_pt_files(job, entries, store))
-        entries = left(entries)
+    if job.config.tensor_format == "pt":
+        refused = []
+        for event in write_pt_files(job, entries, store):
+            if isinstance(event, SongRejected):
+                refused.append(event)
+            yield event
+        names = {song.name for song in refused}
+        rejected.extend(refused)
+        entries = [entry for entry in entries if entry.song.name not in names]
         store = make_store(job, entries, sources)
     finish_store(job, store, previous, complete=not rejected)
     yield PreprocessFinished(
@@ -85,10 +122,3 @@ def _report(problem: Problem) -> Event:
     if problem.lost:
         return SongRejected(name=problem.path.name.encode("utf-8", "replace").decode(), reason=problem.reason)
     return Notice(message=str(problem), warning=True)
-
-
-def _noting(rejected: list[SongRejected], events: Iterator[Event]) -> Iterator[Event]:
-    for event in events:
-        if isinstance(event, SongRejected):
-            rejected.append(event)
-        yield event

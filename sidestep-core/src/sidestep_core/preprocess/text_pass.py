@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from sidestep_core.events import Event, SongFinished, StageStarted
 from sidestep_core.files import write_atomic
 from sidestep_core.model.load import load_text_encoder
-from sidestep_core.preprocess.plan import Entry, Job, set_prompts
+from sidestep_core.preprocess.plan import Entry, Job
 from sidestep_core.store.index import conditioning_path
 from sidestep_core.store.tensors import read_metadata
 
@@ -36,10 +36,9 @@ def text_path(job: Job, key: str) -> Path:
 
 
 def find_missing(job: Job, entries: Sequence[Entry]) -> dict[str, list[Entry]]:
-    """Set the prompts of all entries and return those without conditioning by key; the others learn what theirs is."""
+    """Return the entries without conditioning by key; the others learn what theirs is."""
     missing: dict[str, list[Entry]] = {}
     for entry in entries:
-        set_prompts(job, entry)
         header = read_metadata(conditioning_path(job.output, entry.conditioning_key))
         if header is None:
             missing.setdefault(entry.conditioning_key, []).append(entry)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import groupby
 
 from sidestep_core.asking import Asked, listening
 from sidestep_core.device import make_accelerator, resolve_device, resolve_precision
 from sidestep_core.errors import TrainingDiverged
 from sidestep_core.events import Event, Notice, RunStarted, StepSkipped
 from sidestep_core.plan import TrainPlan
+from sidestep_core.processes import Team, join
 from sidestep_core.runs import set_status
-from sidestep_core.training.batches import load_batches
 from sidestep_core.training.checkpoints import read_checkpoint
 from sidestep_core.training.fingerprint import fingerprint
 from sidestep_core.training.keeping import Keeper
@@ -21,8 +20,9 @@ from sidestep_core.training.previews import Previews
 from sidestep_core.training.record import begin_record
 from sidestep_core.training.report import Reporter
 from sidestep_core.training.setup import Setup, make_setup
+from sidestep_core.training.sharing import assist, gradients, steps, uneven
 from sidestep_core.training.state import RunState, check_resume
-from sidestep_core.training.step import backward, update
+from sidestep_core.training.step import update
 
 BAD_STEPS = 10
 
@@ -35,6 +35,8 @@ def never() -> bool:
 def train(plan: TrainPlan, *, stop: Callable[[], bool] = never) -> Iterator[Event]:
     """Do what a plan says. Torch's global random state is left as the last step set it.
 
+    Processes that were started together share each step; the main one alone writes and tells how the run goes.
+
     Args:
         plan: from `sidestep_core.plan.make_plan`.
         stop: asked between steps; once it is true, the state is saved and the run ends with reason "stopped".
@@ -45,11 +47,17 @@ def train(plan: TrainPlan, *, stop: Callable[[], bool] = never) -> Iterator[Even
     Raises:
         TrainingDiverged: ten steps in a row were not finite; the state is saved.
         ResumeError: the checkpoint to go on from is damaged or does not fit.
+        OtherProcessFailed: another process failed or is gone.
         SidestepError: model, tensors or adapter cannot be used; then nothing is written.
     """
     device = resolve_device(plan.request.model.device)
+    with join(device, stop) as team:
+        yield from _run(plan, device, team)
+
+
+def _run(plan: TrainPlan, device: str, team: Team) -> Iterator[Event]:
     precision = resolve_precision(plan.request.model.precision, device)
-    yield from (Notice(message=line, warning=True) for line in plan.notices)
+    yield from (Notice(message=line, warning=True) for line in (*plan.notices, *uneven(plan, team)))
 
     same = fingerprint(plan, precision)
     checkpoint = read_checkpoint(plan.resume) if plan.resume else None
@@ -61,10 +69,16 @@ def train(plan: TrainPlan, *, stop: Callable[[], bool] = never) -> Iterator[Even
     setup = make_setup(plan, accelerator, precision)
     yield from setup.notices
     state = RunState(plan=plan, trainer=setup.trainer, fingerprint=same)
-    keeper = Keeper(state, setup.validator)
     if checkpoint is not None:
         yield from (Notice(message=line, warning=True) for line in state.restore(checkpoint))
 
+    team.meet()  # whatever another process cannot load ends the run here
+    team.share(setup.trainer.parameters)
+    if not team.main:
+        assist(plan, setup, team, state.step)
+        return
+
+    keeper = Keeper(state, setup.validator)
     begun = begin_record(plan)
     # after the folder is known to be nobody else's: this moves what is in it
     said = [*begun.notices, *(keeper.restore(checkpoint) if checkpoint is not None else ())]
@@ -80,9 +94,10 @@ def train(plan: TrainPlan, *, stop: Callable[[], bool] = never) -> Iterator[Even
                 steps_per_epoch=plan.steps_per_epoch,
                 songs=len(setup.order.songs),
                 trainable=sum(parameter.numel() for parameter in setup.trainer.parameters),
+                processes=team.count,
             )
             report = Reporter(state, device)
-            yield from _train(plan, setup, state, keeper, report, previews, asked, stop)
+            yield from _train(plan, setup, state, keeper, report, previews, asked, team)
     except Exception as error:
         set_status(plan.run, "failed", str(error))
         raise
@@ -98,29 +113,19 @@ def _train(
     report: Reporter,
     previews: Previews,
     asked: Asked,
-    stop: Callable[[], bool],
+    team: Team,
 ) -> Iterator[Event]:
     reason = "complete" if plan.total_steps == plan.request.train.epochs * plan.steps_per_epoch else "max-steps"
-    batches = load_batches(
-        setup.batches,
-        setup.order.plans(state.step, plan.total_steps),
-        plan.request.data,
-        workers=not setup.in_memory,
-        pin=setup.trainer.accelerator.device.type == "cuda",
-    )
     wishes: frozenset[str] = frozenset()
-    for step, accumulated in groupby(batches, key=lambda batch: batch.plan.step):
+    for plans, batches in steps(plan, setup, team, state.step):
         if keeper.gives_up:
             reason = "early-stop"
             break
-        if stop() or "stop" in wishes:
+        if team.stopping() or "stop" in wishes:
             reason = "stopped"
             break
-        losses, plans = [], []
-        for batch in accumulated:
-            losses.append(backward(setup.trainer, batch))
-            plans.append(batch.plan)
-        result = update(setup.trainer, step, losses)
+        step = plans[0].step
+        result = update(setup.trainer, step, gradients(setup.trainer, team, plans, batches))
         state.step = step + 1
 
         if result.applied:

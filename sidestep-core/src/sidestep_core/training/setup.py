@@ -117,7 +117,9 @@ def _make_trainer(
     factory = parts.optimizer.build(context)
     optimizer = factory.create(groups)
     decoder.train()
-    decoder, optimizer = accelerator.prepare(decoder, optimizer)
+    # not accelerator.prepare: that would average gradients over processes, batch by batch; sharing.py adds them up
+    decoder = accelerator.prepare_model(decoder, evaluation_mode=True)
+    optimizer = accelerator.prepare_optimizer(optimizer)
     optimizer.train()
     sampler = _make_sampler(plan)
     trainer = Trainer(

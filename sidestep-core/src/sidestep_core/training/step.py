@@ -18,6 +18,7 @@ from sidestep_core.training.averaging import Average
 from sidestep_core.training.bands import SampleLoss
 from sidestep_core.training.batches import Batch
 from sidestep_core.training.loss import flow_matching_loss
+from sidestep_core.training.order import BatchPlan
 from sidestep_core.training.schedule import Schedule
 from sidestep_core.training.seeds import generator, seed_of
 from sidestep_core.training.weighting import MinSnr
@@ -108,11 +109,7 @@ def backward(trainer: Trainer, batch: Batch) -> BatchLoss:
     device = trainer.accelerator.device
     batch = batch.to(device, trainer.dtype)
     place = (plan.step, plan.micro)
-    # on the CPU, so that t is the same on every device
-    t = trainer.sampler.sample(len(plan.crops), generator=generator("cpu", trainer.seed, "timestep", *place))
-    weights = torch.tensor([crop.weight for crop in plan.crops])
-    if trainer.weighting is not None:
-        weights = weights * trainer.weighting(t)
+    t, weights = _timesteps(trainer, plan)
     draw = generator(device, trainer.seed, "noise", *place)
     noise = torch.randn(batch.latents.shape, generator=draw, device=device)
     # the adapter's dropout draws from torch's global generator
@@ -121,6 +118,22 @@ def backward(trainer: Trainer, batch: Batch) -> BatchLoss:
     loss = (errors * weights.to(device, non_blocking=True)).sum() / plan.step_frames
     trainer.accelerator.backward(loss)
     return BatchLoss(errors=errors.detach(), weights=weights, t=t, frames=[crop.length for crop in plan.crops])
+
+
+def elsewhere(trainer: Trainer, plan: BatchPlan) -> BatchLoss:
+    """Return what a batch gives that another process computes, with errors of zero until those are known."""
+    errors = torch.zeros(len(plan.crops), device=trainer.accelerator.device)
+    t, weights = _timesteps(trainer, plan)
+    return BatchLoss(errors=errors, weights=weights, t=t, frames=[crop.length for crop in plan.crops])
+
+
+def _timesteps(trainer: Trainer, plan: BatchPlan) -> tuple[Tensor, Tensor]:
+    """Return the timesteps of a batch and the weights of its samples, both [B] on the CPU."""
+    # on the CPU, so that t is the same on every device
+    draw = generator("cpu", trainer.seed, "timestep", plan.step, plan.micro)
+    t = trainer.sampler.sample(len(plan.crops), generator=draw)
+    weights = torch.tensor([crop.weight for crop in plan.crops])
+    return t, weights if trainer.weighting is None else weights * trainer.weighting(t)
 
 
 def update(trainer: Trainer, step: int, losses: Sequence[BatchLoss]) -> StepResult:
