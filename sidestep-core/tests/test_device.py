@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from sidestep_core import device as module
 from sidestep_core.device import (
     available_devices,
     free_memory,
@@ -29,6 +30,42 @@ def test_the_cpu_can_be_asked_for():
 def test_a_device_that_is_not_there_is_refused_with_those_that_are():
     with pytest.raises(ConfigError, match=r"no device 'cuda:99'; there is .*cpu"):
         resolve_device("cuda:99")
+
+
+@pytest.fixture
+def second_of_two(monkeypatch):
+    """Be the second of two processes on a machine with two GPUs."""
+    for name, value in {"LOCAL_RANK": "1", "RANK": "1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(module, "available_devices", lambda: ["cuda:0", "cuda:1", "cpu"])
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda"])
+def test_processes_take_a_device_each(second_of_two, name):
+    assert resolve_device(name) == "cuda:1"
+
+
+def test_processes_may_share_the_processor(second_of_two):
+    assert resolve_device("cpu") == "cpu"
+
+
+@pytest.mark.parametrize("name", ["cuda:0", "mps", "xpu"])
+def test_processes_cannot_share_a_gpu(second_of_two, name):
+    with pytest.raises(ConfigError, match="2 processes need a GPU each, and there is cuda:0, cuda:1, cpu; start one"):
+        resolve_device(name)
+
+
+def test_more_processes_than_gpus_are_refused(second_of_two, monkeypatch):
+    monkeypatch.setattr(module, "available_devices", lambda: ["cuda:0", "cpu"])
+    with pytest.raises(ConfigError, match="2 processes need a GPU each, and there is cuda:0, cpu"):
+        resolve_device("auto")
+
+
+def test_processes_divide_main_memory(monkeypatch):
+    whole = main_memory()
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert main_memory() == whole // 4
 
 
 def test_auto_precision_on_the_cpu_is_fp32():

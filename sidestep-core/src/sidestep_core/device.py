@@ -51,8 +51,8 @@ def _own_device(name: str, there: list[str], place: Launch) -> str:
     if (device := f"{kind}:{place.local_rank}") in there:
         return device
     raise ConfigError(
-        f"process {place.local_rank + 1} of {place.local_count} has no device of its own: there is {', '.join(there)}; "
-        "start one for each GPU and leave out --device, or share the processor with --device cpu"
+        f"{place.local_count} processes need a GPU each, and there is {', '.join(there)}; start one for each GPU and "
+        "leave out --device, or let them share the processor with --device cpu"
     )
 
 
