@@ -16,7 +16,7 @@ from sidestep_core.runs import checkpoints
 from sidestep_core.specs import BuildContext
 from sidestep_core.store.tensors import load_conditioning, load_latents
 from sidestep_core.testing.tiny_run import tiny_components, tiny_plan, write_noise
-from sidestep_core.training import loop
+from sidestep_core.training import sharing
 from sidestep_core.training.loop import train
 
 TYPES = {spec.name: spec for spec in sidestep_adapters()}
@@ -68,8 +68,8 @@ def batches(monkeypatch):
         run.append(args)
         return real(*args)
 
-    real = loop.backward
-    monkeypatch.setattr(loop, "backward", counted)
+    real = sharing.backward
+    monkeypatch.setattr(sharing, "backward", counted)
     return run
 
 

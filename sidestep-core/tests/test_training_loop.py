@@ -22,7 +22,7 @@ from sidestep_core.requests import Chosen
 from sidestep_core.runs import checkpoints, read_run
 from sidestep_core.specs import OptimizerType, TimestepSamplerType
 from sidestep_core.testing.tiny_run import tiny_components, tiny_plan, write_noise
-from sidestep_core.training import loop
+from sidestep_core.training import sharing
 from sidestep_core.training.loop import train
 from sidestep_core.training.seeds import seed_of
 from sidestep_core.training.step import backward
@@ -300,7 +300,7 @@ def trained_on(monkeypatch, made):
     """Train and return the names of the songs that were read."""
     seen = set()
     monkeypatch.setattr(
-        loop,
+        sharing,
         "backward",
         lambda trainer, batch: seen.update(c.song for c in batch.plan.crops) or backward(trainer, batch),
     )

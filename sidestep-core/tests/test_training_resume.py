@@ -10,7 +10,7 @@ from sidestep_core.events import EpochDone, Notice, RunStarted, StepsDone
 from sidestep_core.model.layout import resolve_model
 from sidestep_core.runs import read_run
 from sidestep_core.testing.tiny_run import SmallConfig, tiny_components, tiny_plan, write_noise
-from sidestep_core.training import loop
+from sidestep_core.training import sharing
 from sidestep_core.training.loop import train
 from sidestep_core.training.step import backward
 
@@ -108,7 +108,7 @@ def stateful(optimizer):
 def stop_after(monkeypatch):
     """Return a function that makes a `stop` callable: true once a number of batches were run from now on."""
     run = []
-    monkeypatch.setattr(loop, "backward", lambda *given: run.append(given) or backward(*given))
+    monkeypatch.setattr(sharing, "backward", lambda *given: run.append(given) or backward(*given))
 
     def make(batches):
         begin = len(run)
