@@ -48,6 +48,7 @@ SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
     "Setting up": {
         "demo": _command("demo", "Go the whole way once, with a tiny model made here."),
         "settings": _command("settings", "Show and change your settings."),
+        "bench": _command("bench", "Measure how fast training is on this machine."),
     },
 }
 

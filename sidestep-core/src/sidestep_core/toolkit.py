@@ -15,6 +15,7 @@ from sidestep_core.settings import Settings
 from sidestep_core.specs import BuildContext
 
 if TYPE_CHECKING:
+    from sidestep_core.bench.settings import BenchConfig
     from sidestep_core.configs import ModelConfig, PreprocessConfig, SoundConfig
     from sidestep_core.events import Event
     from sidestep_core.interfaces import ExportReport, ExportRequest, Observer
@@ -174,6 +175,14 @@ class Toolkit:
         from sidestep_core.demo.run import demo
 
         yield from demo(self, output, audio_dir, cancelled=cancelled)
+
+    def bench(
+        self, config: BenchConfig, model: ModelConfig, *, starts: Mapping[str, Sequence[str]] | None = None
+    ) -> Iterator[Event]:
+        """Measure training on this machine; see `sidestep_core.bench.run.bench`."""
+        from sidestep_core.bench.run import bench
+
+        yield from bench(self, config, model, starts=starts or {})
 
     def export(self, target: str, request: ExportRequest) -> ExportReport:
         """Write an adapter for another program and prove it.

@@ -22,23 +22,25 @@ from sidestep_core.configs import (
     TrainConfig,
 )
 from sidestep_core.errors import AdapterError
-from sidestep_core.files import hash_text
-from sidestep_core.model.layout import ModelFolder, identity, resolve_model
+from sidestep_core.model.layout import resolve_model
 from sidestep_core.model.names import module_path
 from sidestep_core.options import config, option
 from sidestep_core.plan import TrainPlan, make_plan
 from sidestep_core.requests import Chosen, Components, TrainRequest
 from sidestep_core.specs import AdapterType, BuildContext
-from sidestep_core.store.index import (
-    StoredSong,
-    TensorStore,
-    conditioning_path,
-    latents_path,
-    open_store,
-    write_index,
-)
-from sidestep_core.store.tensors import Latents, write_conditioning, write_latents
+from sidestep_core.store.index import TensorStore
+from sidestep_core.store.noise import write_noise
 from sidestep_core.targets import Target
+
+__all__ = [
+    "SMALL",
+    "SmallAdapter",
+    "SmallConfig",
+    "tiny_components",
+    "tiny_plan",
+    "tiny_request",
+    "write_noise",
+]
 
 
 @config
@@ -145,50 +147,6 @@ SMALL = AdapterType(
     target="sidestep_core.testing.tiny_run:SmallAdapter",
     count=lambda config, out, in_, rank: (rank or config.rank) * (out + in_),
 )
-
-
-def write_noise(
-    folder: Path,
-    model: ModelFolder,
-    *,
-    frames: Sequence[int],
-    rows: Sequence[int] = (7,),
-    latent: str = "sample",
-    seed: int = 0,
-) -> TensorStore:
-    """Write a tensor folder of seeded noise: one song for each length, `rows` taken in turn."""
-    generator = torch.Generator().manual_seed(seed)
-    songs = []
-    for index, length in enumerate(frames):
-        name = f"song {index}.wav"
-        count = rows[index % len(rows)]
-        latents_key, conditioning_key = (hash_text(f"{kind} {name} {seed}") for kind in ("latents", "conditioning"))
-        mean = torch.randn(length, 64, generator=generator)
-        std = torch.rand(length, 64, generator=generator) if latent == "resample" else None
-        conditioning = torch.randn(count, model.dims.condition_size, generator=generator)
-        write_latents(latents_path(folder, latents_key), Latents(mean, std), {"key": latents_key})
-        write_conditioning(conditioning_path(folder, conditioning_key), conditioning, {"key": conditioning_key})
-        songs.append(
-            StoredSong(
-                name=name,
-                frames=length,
-                rows=count,
-                seconds=length / 25,
-                latents_key=latents_key,
-                conditioning_key=conditioning_key,
-            )
-        )
-    store = TensorStore(
-        path=folder,
-        model=identity(model),
-        variant=model.variant,
-        conditioning="inference",
-        latent=latent,
-        dtype="fp32",
-        songs=tuple(songs),
-    )
-    write_index(store)
-    return open_store(folder)
 
 
 def tiny_request(run: Path, /, **tables: Mapping[str, Any]) -> TrainRequest:
