@@ -9,7 +9,7 @@ import torch
 from sidestep_core.events import StepsDone
 from sidestep_core.model.layout import resolve_model
 from sidestep_core.testing.tiny_run import tiny_plan, write_noise
-from sidestep_core.training import loop
+from sidestep_core.training import sharing
 from sidestep_core.training.bands import Bands, SampleLoss, band_of
 from sidestep_core.training.loop import train
 from sidestep_core.training.step import backward
@@ -79,7 +79,7 @@ def watched(monkeypatch, plan):
         samples.append(list(zip(part.t.tolist(), part.errors.tolist(), part.frames, strict=True)))
         return part
 
-    monkeypatch.setattr(loop, "backward", watching)
+    monkeypatch.setattr(sharing, "backward", watching)
     return [event for event in train(plan) if isinstance(event, StepsDone)], samples
 
 
@@ -132,6 +132,6 @@ def test_an_interrupted_report_is_that_of_the_whole(plan, tmp_path, tiny_checkpo
     run = {"log_every": 4}
     whole = reports(tiny_plan(tiny_checkpoint, store, tmp_path / "whole", run=run))
     batches = []
-    monkeypatch.setattr(loop, "backward", lambda *given: batches.append(given) or backward(*given))
+    monkeypatch.setattr(sharing, "backward", lambda *given: batches.append(given) or backward(*given))
     assert reports(plan(run=run), stop=lambda: len(batches) >= 3) == []
     assert reports(plan(run={**run, "resume_from": "latest"})) == whole
