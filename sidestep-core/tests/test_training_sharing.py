@@ -13,7 +13,7 @@ from sidestep_core.errors import SidestepError, StoreError
 from sidestep_core.events import Notice, StepsDone, StepSkipped
 from sidestep_core.launch import launched
 from sidestep_core.model.layout import resolve_model
-from sidestep_core.runs import CHECKPOINTS, read_record
+from sidestep_core.runs import BEST, CHECKPOINTS, read_record
 from sidestep_core.store.index import open_store
 from sidestep_core.testing.launched import run_together
 from sidestep_core.testing.tiny_run import tiny_components, tiny_plan, write_noise
@@ -31,11 +31,19 @@ BUCKETS = {
 }
 # more processes than batches
 IDLE = {"train": {**WHOLE["train"], "accumulation": 1}}
+# ends by itself, because nothing gets better
+JUDGED = {
+    "train": {**WHOLE["train"], "learning_rate": 1e-6},
+    "data": {"val_split": 0.3},
+    "keep": {"early_stop_patience": 2, "save_best_after": 0},
+}
+SAME = ("whole", "buckets", "idle", "skipping", "judged")
 RUNS = {
     "whole": (WHOLE, {"timesteps": "adaptive"}),
     "buckets": (BUCKETS, {"controllers": ("cosine", "cruise"), "cruise": CruiseConfig(target_loss=2.0)}),
     "idle": (IDLE, {}),
     "skipping": (WHOLE, {}),
+    "judged": (JUDGED, {}),
     "damaged": (WHOLE, {}),
     "stopped": (WHOLE, {"timesteps": "adaptive"}),
     "resumed": (WHOLE, {"timesteps": "adaptive"}),
@@ -88,8 +96,7 @@ def disturbed(name):
 
 
 def told(event):
-    loss = event.loss if isinstance(event, StepsDone) else None
-    return [type(event).__name__, getattr(event, "step", None), loss]
+    return [type(event).__name__, getattr(event, "step", None), getattr(event, "loss", None)]
 
 
 def follow(plan, stop=lambda: False):
@@ -127,7 +134,7 @@ def compared(tmp_path_factory, tiny_checkpoint):
     store = write_noise(root / "tensors", model, frames=lengths, rows=[5, 9], latent="resample")
     alone = {}
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("whole", "buckets", "idle", "skipping"):
+        for name in SAME:
             patch.setattr(sharing, "backward", disturbed(name))
             alone[name] = follow(plan_of(name, tiny_checkpoint, store, root / "one"))
             patch.undo()
@@ -148,24 +155,31 @@ def distance(first, second):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["whole", "buckets", "idle", "skipping"])
+@pytest.mark.parametrize("name", SAME)
 def test_two_processes_train_what_one_trains(compared, name):
     assert distance(compared.one / name, compared.two / name) < 1e-5
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["whole", "buckets", "idle", "skipping"])
+@pytest.mark.parametrize("name", SAME)
 def test_two_processes_tell_what_one_tells(compared, name):
     one, two = compared.alone[name]["events"], compared.together[0][name]["events"]
     assert [event[:2] for event in two] == [event[:2] for event in one]
     losses = [(ours[2], theirs[2]) for ours, theirs in zip(one, two, strict=True) if ours[2] is not None]
-    assert len(losses) == STEPS
+    assert losses
     assert all(math.isnan(a) if math.isnan(b) else a == pytest.approx(b, rel=1e-5) for a, b in losses)
 
 
 @pytest.mark.slow
 def test_a_step_that_one_process_cannot_use_is_skipped_by_all(compared):
     assert [StepSkipped.__name__, 5, None] in compared.together[0]["skipping"]["events"]
+
+
+@pytest.mark.slow
+def test_a_run_that_gets_no_better_is_ended_for_all(compared):
+    assert read_record(compared.two / "judged")["status"] == "early-stop"
+    assert (compared.two / "judged" / BEST).is_dir()
+    assert compared.together[1]["judged"] == {"events": [], "error": None}
 
 
 @pytest.mark.slow
