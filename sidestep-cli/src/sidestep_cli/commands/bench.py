@@ -62,7 +62,7 @@ def _show(event: Event, *, as_json: bool) -> None:
 def _print(done: BenchFinished) -> None:
     threads = f", {done.threads} threads" if done.device == "cpu" and done.threads > 1 else ""
     click.echo(f"{done.model}; {done.device}, {done.precision}{threads}; seconds of the {done.clock} clock")
-    click.echo(f"matrix product: {_speed(done.matmul)}\n")
+    click.echo(f"matrix product: {_speed(max(figure.matmul for figure in done.steps))}\n")
     steps = (f"against {done.reference}", "of matmul")
     print_table(
         ("training step", "audio", "seconds", *steps),

@@ -77,54 +77,68 @@ def bench(
         UnknownName: there is no such adapter type.
         LoadError: an adapter type cannot be built.
     """
-    device = resolve_device(model.device)
-    precision = resolve_precision(model.precision, device)
     adapters, notices = _adapters(toolkit, config)
     yield from notices
     with TemporaryDirectory() as work:
-        if model.checkpoint_dir is None and model.model is None:
-            write_tiny(Path(work), hidden=config.hidden, layers=config.layers, window=config.window)
-            model = attrs.evolve(model, checkpoint_dir=Path(work))  # type: ignore[misc]
-        model = attrs.evolve(model, device=device, precision=precision)  # type: ignore[misc]
-        accelerator = make_accelerator(device, precision)
-        folder = toolkit.model(model)
-        decoder = load_decoder(folder, device=accelerator.device, dtype=DTYPES[precision])
-        shared = _Bench(
-            toolkit=toolkit,
-            config=config,
-            model=model,
-            decoder=decoder,
-            accelerator=accelerator,
-            dtype=DTYPES[precision],
-            clock=Clock(accelerator.device),
-            targets=choose_targets(projection_shapes(folder.dims), TargetsConfig()),
-            adapters=adapters,
-        )
+        root = Path(work)
+        shared = _prepare(toolkit, config, _model(config, model, root), adapters)
         steps: list[StepFigure] = []
         loops: list[LoopFigure] = []
-        speeds: list[float] = []
         for seconds in config.seconds:
             yield Notice(message=f"{seconds:g} s of audio: training steps")
-            figures, speed = _measure_steps(shared, seconds)
-            steps.extend(figures)
-            speeds.append(speed)
+            steps.extend(_measure_steps(shared, seconds))
             yield Notice(message=f"{seconds:g} s of audio: a run")
-            loops.append(_measure_loop(shared, seconds, Path(work) / f"loop-{len(loops)}"))
+            loops.append(_measure_loop(shared, seconds, root / f"loop-{len(loops)}"))
         if starts:
             yield Notice(message="commands")
-        dims = folder.dims
-        yield BenchFinished(
-            model=f"{folder.name}, {dims.hidden_size} wide, {dims.num_layers} layers",
-            device=device,
-            precision=precision,
-            clock=shared.clock.name,
-            threads=torch.get_num_threads(),
-            matmul=max(speeds),
-            reference=config.reference,
-            steps=tuple(steps),
-            loops=tuple(loops),
-            starts=tuple(_measure_starts(shared, starts, Path(work) / "starts")),
-        )
+        commands = tuple(_measure_starts(shared, starts, root / "starts"))
+        yield _finished(shared, tuple(steps), tuple(loops), commands)
+
+
+def _model(config: BenchConfig, model: ModelConfig, root: Path) -> ModelConfig:
+    """Return what is measured: device and precision decided, and a small model made where none is named."""
+    device = resolve_device(model.device)
+    model = attrs.evolve(model, device=device, precision=resolve_precision(model.precision, device))  # type: ignore[misc]
+    if model.checkpoint_dir is not None or model.model is not None:
+        return model
+    write_tiny(root, hidden=config.hidden, layers=config.layers, window=config.window)
+    return attrs.evolve(model, checkpoint_dir=root)  # type: ignore[misc]
+
+
+def _prepare(
+    toolkit: Toolkit, config: BenchConfig, model: ModelConfig, adapters: Mapping[str, Chosen[AdapterType]]
+) -> _Bench:
+    precision = resolve_precision(model.precision, model.device)
+    accelerator = make_accelerator(model.device, precision)
+    folder, dtype = toolkit.model(model), DTYPES[precision]
+    return _Bench(
+        toolkit=toolkit,
+        config=config,
+        model=model,
+        decoder=load_decoder(folder, device=accelerator.device, dtype=dtype),
+        accelerator=accelerator,
+        dtype=dtype,
+        clock=Clock(accelerator.device),
+        targets=choose_targets(projection_shapes(folder.dims), TargetsConfig()),
+        adapters=adapters,
+    )
+
+
+def _finished(
+    shared: _Bench, steps: tuple[StepFigure, ...], loops: tuple[LoopFigure, ...], starts: tuple[StartFigure, ...]
+) -> BenchFinished:
+    dims, model = shared.decoder.dims, shared.model
+    return BenchFinished(
+        model=f"{shared.toolkit.model(model).name}, {dims.hidden_size} wide, {dims.num_layers} layers",
+        device=model.device,
+        precision=model.precision,
+        clock=shared.clock.name,
+        threads=torch.get_num_threads(),
+        reference=shared.config.reference,
+        steps=steps,
+        loops=loops,
+        starts=starts,
+    )
 
 
 def _adapters(toolkit: Toolkit, config: BenchConfig) -> tuple[dict[str, Chosen[AdapterType]], list[Notice]]:
@@ -144,8 +158,8 @@ def _adapters(toolkit: Toolkit, config: BenchConfig) -> tuple[dict[str, Chosen[A
     return {name: without_dropout(chosen) for name, chosen in found.items() if not missing.get(name)}, notices
 
 
-def _measure_steps(shared: _Bench, seconds: float) -> tuple[list[StepFigure], float]:
-    """Return the training steps at a length, and the speed of a matrix product in the same rounds."""
+def _measure_steps(shared: _Bench, seconds: float) -> list[StepFigure]:
+    """Return the training steps at a length, each against a matrix product in the same rounds."""
     sample, reference = shared.sample(seconds), shared.config.reference
     given = (shared.targets, shared.accelerator, sample)
     steps = {name: our_step(shared.decoder, chosen, *given) for name, chosen in shared.adapters.items()}
@@ -154,7 +168,7 @@ def _measure_steps(shared: _Bench, seconds: float) -> tuple[list[StepFigure], fl
     flops = {name: count_flops(step) for name, step in steps.items()}
     product, operations = matmul(shared.accelerator.device, shared.dtype)
     taken = in_turn({**steps, MATMUL: product}, shared.clock, shared.config.rounds)
-    figures = [
+    return [
         StepFigure(
             way=name,
             seconds=seconds,
@@ -162,11 +176,11 @@ def _measure_steps(shared: _Bench, seconds: float) -> tuple[list[StepFigure], fl
             time=statistics.median(taken[name]),
             ratio=ratio(taken[name], taken[reference]),
             flops=flops[name],
+            matmul=operations / statistics.median(taken[MATMUL]),
             share=ratio(taken[MATMUL], taken[name]) * flops[name] / operations,
         )
         for name in steps
     ]
-    return figures, operations / statistics.median(taken[MATMUL])
 
 
 def _measure_loop(shared: _Bench, seconds: float, folder: Path) -> LoopFigure:

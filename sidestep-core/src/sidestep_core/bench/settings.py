@@ -47,7 +47,8 @@ class StepFigure:
         time: seconds a step takes, median over the rounds.
         ratio: the same over that of the reference, median of each round's own ratio.
         flops: floating-point operations of a step.
-        share: operations a second over those of a matrix product, median of each round's own.
+        matmul: operations a second of a large matrix product in the same rounds.
+        share: operations a second over those of the matrix product, median of each round's own.
     """
 
     way: str
@@ -56,6 +57,7 @@ class StepFigure:
     time: float
     ratio: float
     flops: int
+    matmul: float
     share: float
 
 
@@ -97,7 +99,6 @@ class BenchFinished(Event):
         precision: compute precision.
         clock: what seconds are: of the wall, or of the processor.
         threads: that torch uses on the CPU.
-        matmul: floating-point operations a second of a large matrix product.
         reference: adapter type of the ratios.
         steps: training steps.
         loops: steps of real runs.
@@ -109,7 +110,6 @@ class BenchFinished(Event):
     precision: str
     clock: str
     threads: int
-    matmul: float
     reference: str
     steps: tuple[StepFigure, ...]
     loops: tuple[LoopFigure, ...]
