@@ -13,6 +13,7 @@ import click
 from sidestep_cli.commands.train import GROUPS
 from sidestep_cli.main import cli
 from sidestep_core import configs, hookspecs, settings
+from sidestep_core.bench.settings import BenchConfig
 from sidestep_core.options import Option, options_of
 from sidestep_core.plugins import Plugins
 from sidestep_core.toolkit import Toolkit
@@ -59,6 +60,7 @@ def settings_page() -> str:
             if spec.config is not None and list(options_of(spec.config)):
                 parts.append(_table(options_of(spec.config)))
     parts.append(f"## preprocess\n\n{_table(options_of(configs.PreprocessConfig))}")
+    parts.append(f"## bench\n\n{_table(options_of(BenchConfig))}")
     parts.append("## User settings\n\nKept in one file; `sidestep settings path` says where.\n")
     parts += [f"### [{name}]\n\n{_table(options_of(table), flags=False)}" for name, table in settings.TABLES.items()]
     return "\n".join(parts)
@@ -93,7 +95,7 @@ def _default(option: Option) -> str:
         return "required"
     if option.default is None or option.default == ():
         return "–"
-    value = " ".join(option.default) if isinstance(option.default, tuple) else option.default
+    value = " ".join(map(str, option.default)) if isinstance(option.default, tuple) else option.default
     return f"`{str(value).lower() if isinstance(value, bool) else value}`" if value != "" else "–"
 
 
