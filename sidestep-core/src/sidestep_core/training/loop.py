@@ -65,7 +65,7 @@ def _run(plan: TrainPlan, device: str, team: Team) -> Iterator[Event]:
         yield from (Notice(message=line, warning=True) for line in check_resume(plan, checkpoint, same))
 
     accelerator = make_accelerator(device, precision)
-    pieces = make_pieces(plan, device, precision) if team.main else ()
+    pieces = make_pieces(plan, device, precision) if team.main else {}
     setup = make_setup(plan, accelerator, precision)
     yield from setup.notices
     state = RunState(plan=plan, trainer=setup.trainer, fingerprint=same)
