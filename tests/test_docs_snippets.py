@@ -115,7 +115,7 @@ def known_flags() -> set[str]:
 
 def mentioned(text: str) -> set[str]:
     """Return the flags in a text, without those on lines that start other programs."""
-    return set(FLAG.findall(re.sub(r"^(?:python|pip|pytest) .*$", "", text, flags=re.MULTILINE)))
+    return set(FLAG.findall(re.sub(r"^(?:python|pip|pytest|tensorboard) .*$", "", text, flags=re.MULTILINE)))
 
 
 def settled(page: Path) -> str:
