@@ -92,7 +92,7 @@ def test_it_ends_where_the_pipeline_ends_with_the_timbre_token_of_xl(pair: Calla
 
 
 @pytest.mark.parametrize(
-    "sampler", [Sampler(steps=50, shift=1.0, guidance=7.0), Sampler(steps=5, shift=2.0, guidance=1.5)]
+    "sampler", [Sampler(steps=20, shift=1.0, guidance=7.0), Sampler(steps=5, shift=2.0, guidance=1.5)]
 )
 def test_other_settings_end_where_the_pipeline_ends(
     tiny_checkpoint: Path, tiny_diffusers: Path, sampler: Sampler

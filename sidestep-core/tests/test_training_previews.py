@@ -214,7 +214,7 @@ def test_a_prompt_without_a_text_encoder_is_refused_before_training(
 
 
 def test_the_adapter_is_the_same_to_the_byte_with_and_without_them(plan: MakePlan) -> None:
-    without, with_them = plan("without"), plan("with", preview={"every_steps": 1})
+    without, with_them = plan("without"), plan("with", preview={"every_steps": 2})
     for made in (without, with_them):
         list(train(made))
     for file in ("final/small.safetensors", "checkpoints/step_6/optimizer.safetensors"):
@@ -225,7 +225,7 @@ def test_the_adapter_is_the_same_to_the_byte_with_and_without_them(plan: MakePla
 def test_averages_are_the_same_to_the_byte(plan: MakePlan, optimizer: str, decay: float) -> None:
     tables = {"train": {"ema_decay": decay}}
     without = plan("without", optimizer=optimizer, **tables)
-    with_them = plan("with", optimizer=optimizer, **tables, preview={"every_steps": 1, "steps": 1})
+    with_them = plan("with", optimizer=optimizer, **tables, preview={"every_steps": 3, "steps": 1})
     for made in (without, with_them):
         list(train(made))
     last = "checkpoints/step_6"
@@ -329,9 +329,12 @@ def test_one_that_works_again_is_told_and_so_is_the_next_failure(
     ]
 
 
-@pytest.mark.parametrize("place", ["sample", "decode", "write_audio", "final_weights", "is_audio_of"])
+SLOWER = [pytest.param(name, marks=pytest.mark.slow) for name in ("decode", "write_audio", "is_audio_of")]
+
+
+@pytest.mark.parametrize("place", ["sample", "final_weights", *SLOWER])
 def test_no_failure_anywhere_changes_the_adapter(plan: MakePlan, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
-    good, bad = plan("good"), plan("bad", preview={"every_steps": 2, "steps": 1})
+    good, bad = plan("good"), plan("bad", preview={"every_steps": 3, "steps": 1})
     list(train(good))
     monkeypatch.setattr(previews, place, broken)
     assert of(PreviewMade, list(train(bad))) == []
