@@ -293,7 +293,7 @@ def test_nothing_is_ever_dropped_or_weighted(plan):
         {"data": {"val_split": 0.2}},
         {"components": tiny_components(timesteps="discrete")},
     ],
-    ids=str,
+    ids=["points", "timesteps", "seed", "window", "songs", "sampler"],
 )
 def test_what_cannot_be_compared_has_another_measure(plan, tables):
     assert validation._measure(plan()) != validation._measure(plan(**tables))
