@@ -8,10 +8,12 @@ import attrs
 import pytest
 import torch
 from sidestep_core import config, option
-from sidestep_core.adapter_files import LowRank, low_rank_modules, read_adapter
-from sidestep_core.adapter_writing import peft_files
 from sidestep_core.errors import AdapterError, ExportError
 from sidestep_core.files import write_atomic
+from sidestep_core.formats.peft_files import peft_files
+from sidestep_core.formats.reading import read_updates
+from sidestep_core.formats.saved import read_adapter
+from sidestep_core.formats.updates import LowRank
 from sidestep_core.interfaces import ExportReport
 from sidestep_core.model.names import module_path
 from sidestep_core.specs import AdapterType, ExporterType, LRControllerType, TimestepSamplerType
@@ -187,7 +189,7 @@ class Copy:
         if request.dtype == "int4":
             raise ExportError("no dtype 'int4'")
         dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "keep": None}
-        modules = [m.folded(dtypes[request.dtype]) for m in low_rank_modules(read_adapter(request.adapter))]
+        modules = [m.folded(dtypes[request.dtype]) for m in read_updates(read_adapter(request.adapter))]
         output = request.output or request.adapter.with_name("copy")
         output.mkdir()
         for name, content in peft_files(modules, {}).items():

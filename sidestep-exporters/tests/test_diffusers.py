@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from sidestep_core.adapter_files import read_adapter
 from sidestep_core.errors import ExportError
+from sidestep_core.formats.saved import read_adapter
 from sidestep_core.interfaces import ExportRequest
 from sidestep_core.specs import BuildContext
 from sidestep_core.testing.contracts import ExporterContract

@@ -3,9 +3,11 @@
 import json
 
 import pytest
+import torch
 from safetensors import safe_open
-from sidestep_core.adapter_files import deltas, read_adapter
 from sidestep_core.errors import AdapterError, ExportError
+from sidestep_core.formats.reading import deltas
+from sidestep_core.formats.saved import read_adapter
 from sidestep_core.interfaces import ExportRequest
 from sidestep_core.model.layout import resolve_model
 from sidestep_core.specs import BuildContext
@@ -62,10 +64,11 @@ def test_a_file_is_no_place_for_a_folder(folder, tmp_path):
         export(folder, output=tmp_path / "song.txt")
 
 
-def test_exporting_a_native_adapter_gives_the_same_files(folder):
-    out = export(folder).paths[0]
-    assert [(f.name, f.read_bytes()) for f in sorted(out.iterdir())] == [
-        (f.name, f.read_bytes()) for f in sorted(folder.iterdir())
+def test_exporting_an_export_gives_the_same_files(folder, tmp_path):
+    first = export(folder).paths[0]
+    second = export(first, output=tmp_path / "again").paths[0]
+    assert [(f.name, f.read_bytes()) for f in sorted(first.iterdir())] == [
+        (f.name, f.read_bytes()) for f in sorted(second.iterdir())
     ]
 
 
@@ -90,27 +93,35 @@ def test_metadata_of_the_adapter_is_kept(folder):
 
 
 @pytest.mark.parametrize(
-    ("settings", "kind"), [({"use_dora": True}, "DoRA"), ({"peft_type": "OFT"}, "'OFT'"), ({"peft_type": 5}, "5")]
+    ("settings", "message"),
+    [
+        ({"use_dora": True}, "says LORA with use_dora, the tensors are of lora"),
+        ({"peft_type": "OFT"}, "says OFT, the tensors are of lora"),
+        ({"peft_type": 5}, "peft_type 5 is not read"),
+    ],
 )
-def test_other_peft_adapters_are_refused(folder, settings, kind):
+def test_settings_of_another_type_are_refused(folder, settings, message):
     unfold(folder, **settings)
-    with pytest.raises(ExportError, match=f"target 'native' takes LoRA in PEFT's format; .* holds {kind}"):
+    with pytest.raises(AdapterError, match=message):
         export(folder)
 
 
-def test_other_formats_are_refused(tmp_path, folder):
-    lokr = tmp_path / "lokr" / "lokr_weights.safetensors"
-    lokr.parent.mkdir()
-    tensors = dict(read_tensors(folder))
-    lokr.write_bytes(tensor_bytes(tensors, {"format": "lycoris"}))
-    with pytest.raises(ExportError, match="holds 'lycoris'"):
-        export(lokr.parent)
+def test_a_format_of_somebody_else_is_refused(tmp_path):
+    file = tmp_path / "hooked" / "hooked.safetensors"
+    file.parent.mkdir()
+    file.write_bytes(tensor_bytes({"w": torch.zeros(2)}, {"format": "hooked"}))
+    with pytest.raises(AdapterError, match="'w' is no tensor of an adapter that can be read"):
+        export(file.parent)
 
 
-def read_tensors(folder):
-    with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
-        for key in file.offset_keys():
-            yield key, file.get_tensor(key)
+def test_two_libraries_kinds_are_not_one_native_adapter(tmp_path):
+    file = tmp_path / "mixed.safetensors"
+    low = {"lora_down.weight": torch.ones(2, 4), "lora_up.weight": torch.ones(4, 2)}
+    both = {"lokr_w1": torch.ones(2, 2), "lokr_w2": torch.ones(2, 2)}
+    tensors = {f"lycoris_layers_0_mlp_up_proj.{k}": v for k, v in low.items()}
+    file.write_bytes(tensor_bytes(tensors | {f"lycoris_layers_1_mlp_up_proj.{k}": v for k, v in both.items()}, {}))
+    with pytest.raises(ExportError, match="no library loads lokr and lora from one adapter; --target lora makes"):
+        export(file)
 
 
 def test_a_missing_adapter_is_one_line(tmp_path):
@@ -120,11 +131,11 @@ def test_a_missing_adapter_is_one_line(tmp_path):
 
 def test_an_adapter_of_another_model_is_refused(folder, tiny_checkpoint):
     misfit = r"does not fit 'acestep-v15-base': 'layers.0.self_attn.o_proj' is \(64, 64\), not \(48, 32\)"
-    with pytest.raises(ExportError, match=misfit):
+    with pytest.raises(AdapterError, match=misfit):
         export(folder, model=resolve_model(tiny_checkpoint, "base"))
 
 
 def test_a_layer_that_the_model_lacks_is_named(tmp_path, tiny_checkpoint):
     folder = write_lora(tmp_path / "final", {"layers.99.mlp.up_proj": 2})
-    with pytest.raises(ExportError, match=r"'layers.99.mlp.up_proj' is not there"):
+    with pytest.raises(AdapterError, match=r"'layers.99.mlp.up_proj' is not there"):
         export(folder, model=resolve_model(tiny_checkpoint, "base"))

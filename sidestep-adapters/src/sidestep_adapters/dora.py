@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from sidestep_core.adapter_files import PREFIX, LowRank, layer_order
-from sidestep_core.adapter_writing import DIFFUSERS_PREFIX, diffusers_metadata, lora_settings
+from sidestep_core.formats.peft_files import MAGNITUDE, peft_files
+from sidestep_core.formats.updates import LowRank
+from sidestep_core.formats.weight_updates import Decomposed
 from sidestep_core.targets import Target
 from torch import Tensor, nn
 
 from sidestep_adapters.configs import DoraConfig
 from sidestep_adapters.low_rank import random_down, scale_of
-from sidestep_adapters.peft_layers import peft_folder
 from sidestep_adapters.projections import Layer, ProjectionAdapter
 from sidestep_adapters.sizes import rank_and_alpha
-
-_MAGNITUDE = "lora_magnitude_vector"
 
 
 class DoraAdapter(ProjectionAdapter[DoraConfig]):
@@ -36,7 +33,7 @@ class DoraAdapter(ProjectionAdapter[DoraConfig]):
         return {
             "lora_A.weight": layer.down,
             "lora_B.weight": layer.up,
-            f"{_MAGNITUDE}.weight": layer.magnitude,
+            f"{MAGNITUDE}.weight": layer.magnitude,
         }
 
     def rate(self, name: str) -> float:
@@ -52,18 +49,7 @@ class DoraAdapter(ProjectionAdapter[DoraConfig]):
 
     def files(self, layers: Mapping[str, Any], metadata: Mapping[str, str]) -> Mapping[str, bytes]:
         """Return a PEFT folder, scale folded into B, magnitudes as they are."""
-        names = sorted(layers, key=layer_order)
-        modules = [
-            LowRank(name=name, down=layers[name].down, up=layers[name].up, scale=layers[name].scale).folded()
-            for name in names
-        ]
-        tensors = {}
-        for module in modules:
-            tensors[f"{PREFIX}{module.name}.lora_A.weight"] = module.down
-            tensors[f"{PREFIX}{module.name}.lora_B.weight"] = module.up
-            tensors[f"{PREFIX}{module.name}.{_MAGNITUDE}"] = layers[module.name].magnitude
-        settings = {"peft_type": "LORA", "lora_dropout": 0.0, **lora_settings(modules, names), "use_dora": True}
-        return peft_folder(settings, tensors, {**metadata, **_metadata(modules)})
+        return peft_files([_update(name, layer) for name, layer in layers.items()], metadata)
 
 
 class DoraLinear(Layer):
@@ -106,7 +92,6 @@ class DoraLinear(Layer):
         return squares.clamp_min(torch.finfo(squares.dtype).tiny).sqrt()
 
 
-def _metadata(modules: list[LowRank]) -> dict[str, str]:
-    metadata = diffusers_metadata(modules)
-    settings = json.loads(metadata["lora_adapter_metadata"]) | {f"{DIFFUSERS_PREFIX}use_dora": True}
-    return {**metadata, "lora_adapter_metadata": json.dumps(settings, sort_keys=True)}
+def _update(name: str, layer: Any) -> Decomposed:
+    inner = LowRank(name=name, down=layer.down, up=layer.up, scale=layer.scale)
+    return Decomposed(name=name, inner=inner, magnitude=layer.magnitude)

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from lycoris.modules.loha import LohaModule
+from sidestep_core.formats.keys import lycoris_name
 from sidestep_core.targets import Target
 from torch import Tensor, nn
 
 from sidestep_adapters.configs import LohaConfig
 from sidestep_adapters.hadamard import hadamard_linear
-from sidestep_adapters.lycoris_files import lycoris_file, lycoris_name
+from sidestep_adapters.lycoris_files import lycoris_file
 from sidestep_adapters.projections import Layer, ProjectionAdapter
 from sidestep_adapters.sizes import rank_and_alpha
 

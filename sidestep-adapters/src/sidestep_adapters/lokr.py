@@ -8,11 +8,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from lycoris.modules.lokr import LokrModule
+from sidestep_core.formats.keys import lycoris_name
+from sidestep_core.formats.lycoris import whole_alpha
 from sidestep_core.targets import Target
 from torch import Tensor, nn
 
 from sidestep_adapters.configs import LokrConfig
-from sidestep_adapters.lycoris_files import lycoris_file, lycoris_name
+from sidestep_adapters.lycoris_files import lycoris_file
 from sidestep_adapters.projections import Layer, ProjectionAdapter, compute_dtype
 from sidestep_adapters.sizes import lokr_shape, rank_and_alpha
 
@@ -56,8 +58,16 @@ class LokrAdapter(ProjectionAdapter[LokrConfig]):
 
     def files(self, layers: Mapping[str, Any], metadata: Mapping[str, str]) -> Mapping[str, bytes]:
         """Return LyCORIS's file."""
-        modules = {name: layer.update.custom_state_dict() for name, layer in layers.items()}
+        modules = {name: _state(layer.update) for name, layer in layers.items()}
         return lycoris_file("lokr", self.config, modules, metadata)
+
+
+def _state(update: LokrModule) -> dict[str, Tensor]:
+    """Return LyCORIS's tensors, with an alpha that does nothing in any program where the scale is 1."""
+    state: dict[str, Tensor] = update.custom_state_dict()
+    if update.use_w1 and update.use_w2:
+        state["alpha"] = torch.tensor(float(whole_alpha(len(update.lokr_w1), len(update.lokr_w2))))
+    return state
 
 
 class LokrLinear(Layer):

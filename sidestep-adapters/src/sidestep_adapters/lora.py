@@ -8,8 +8,8 @@ from typing import Any
 import peft
 import torch
 import torch.nn.functional as F
-from sidestep_core.adapter_files import LowRank
-from sidestep_core.adapter_writing import peft_files
+from sidestep_core.formats.peft_files import peft_files
+from sidestep_core.formats.updates import LowRank
 from sidestep_core.targets import Target
 from torch import Tensor, nn
 

@@ -7,18 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import attrs
-from sidestep_core.adapter_files import layer_order
+from sidestep_core.formats.keys import layer_order, lycoris_name
 from sidestep_core.tensor_files import tensor_bytes
 from torch import Tensor
 
-_PREFIX = "lycoris_"
 # what LyCORIS calls our settings
 _WORDS = {"rank": "linear_dim", "alpha": "linear_alpha"}
-
-
-def lycoris_name(name: str) -> str:
-    """Return LyCORIS's name of a projection: `lycoris_layers_0_self_attn_q_proj`."""
-    return _PREFIX + name.replace(".", "_")
 
 
 def lycoris_file(

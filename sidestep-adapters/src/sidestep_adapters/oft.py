@@ -9,13 +9,14 @@ from typing import Any
 
 import peft
 import torch
-from sidestep_core.adapter_files import PREFIX, layer_order
 from sidestep_core.errors import AdapterError
+from sidestep_core.formats.keys import PEFT_PREFIX, layer_order
+from sidestep_core.formats.peft_files import peft_folder
 from sidestep_core.targets import Target
 from torch import Tensor, nn
 
 from sidestep_adapters.configs import OftConfig
-from sidestep_adapters.peft_layers import NAME, peft_folder, peft_layer
+from sidestep_adapters.peft_layers import NAME, peft_layer
 from sidestep_adapters.projections import ProjectionAdapter
 from sidestep_adapters.sizes import block_size
 
@@ -60,11 +61,13 @@ class OftAdapter(ProjectionAdapter[OftConfig]):
         names = sorted(layers, key=layer_order)
         common = math.lcm(*(layer.oft_block_size[NAME] for layer in layers.values()))
         tensors = {
-            f"{PREFIX}{name}.oft_R.weight": _widened(_constrained(layers[name])[0], common, layers[name].in_features)
+            f"{PEFT_PREFIX}{name}.oft_R.weight": _widened(
+                _constrained(layers[name])[0], common, layers[name].in_features
+            )
             for name in names
         }
         settings = {
-            "peft_type": "OFT",
+            "peft_version": peft.__version__,
             "r": 0,
             "oft_block_size": common,
             "target_modules": names,
@@ -74,7 +77,7 @@ class OftAdapter(ProjectionAdapter[OftConfig]):
             "use_cayley_neumann": True,
             "num_cayley_neumann_terms": 5,
         }
-        return peft_folder(settings, tensors, metadata)
+        return peft_folder("OFT", settings, tensors, metadata)
 
 
 def _constrained(layer: Any) -> tuple[Tensor, Tensor]:

@@ -71,6 +71,26 @@ def atomic_folder(final: Path) -> Iterator[Path]:
         raise
 
 
+def place_files(finished: Path, final: Path) -> None:
+    """Move what is in a finished folder to its place: the folder itself, or each file if there is one already.
+
+    Other files that are there stay.
+
+    Args:
+        finished: folder on the same file system; it is gone or empty of files afterwards.
+        final: where its content goes.
+    """
+    _sync_tree(finished)
+    if not final.exists():
+        finished.rename(final)
+    else:
+        for path in sorted(path for path in finished.rglob("*") if path.is_file()):
+            place = final / path.relative_to(finished)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(place)
+    _sync_folder(final.parent)
+
+
 def locate_folder(final: Path) -> Path:
     """Return where the folder `final` is now: under its name, or aside if its replacement was interrupted."""
     aside = _aside(final)

@@ -146,11 +146,12 @@ class ExportRequest:
     """What an exporter is asked to do.
 
     Attributes:
-        adapter: folder of a trained adapter.
+        adapter: folder or file of a trained adapter, of any program whose files are known.
         output: file or folder to write; the exporter chooses a name beside the adapter when None.
         model: the base model's folder (`sidestep_core.model.layout.ModelFolder`), or None.
         dtype: "fp32", "bf16", "fp16" or "keep".
         verify: read the result back and compare before it gets its final name.
+        prefix: what stands before modules' names in files of a program that is not known.
     """
 
     adapter: Path
@@ -158,6 +159,7 @@ class ExportRequest:
     model: Any = None
     dtype: str = "keep"
     verify: bool = True
+    prefix: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -170,6 +172,7 @@ class ExportReport:
         error: largest relative difference of any module's weight delta (None without verification).
         reader: what read it back ("peft 0.21.2 on the original names").
         notes: lines a user should know.
+        losses: relative error of each module that could only be approximated, in the Frobenius norm.
     """
 
     paths: tuple[Path, ...]
@@ -177,6 +180,7 @@ class ExportReport:
     error: float | None = None
     reader: str = ""
     notes: tuple[str, ...] = ()
+    losses: Mapping[str, float] = attrs.field(factory=dict)
 
 
 class Exporter(Protocol):

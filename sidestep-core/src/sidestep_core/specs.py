@@ -194,11 +194,14 @@ class ExporterType(Spec):
     """A format an adapter can be written in; its target follows `interfaces.Exporter`.
 
     Attributes:
-        accepts: adapter formats (`AdapterType.format`) it can hold.
+        accepts: what it can hold: kinds of updates as `sidestep adapter info` names them (lora, dora, oft, lokr, loha,
+            full), or a format (`AdapterType.format`) with all of its types.
+        instead: what to do with an adapter that it cannot hold, as the end of a message.
     """
 
     kind = "exporter"
     accepts: frozenset[str] = frozenset({"peft"})
+    instead: str = ""
 
 
 @attrs.frozen(kw_only=True)

@@ -184,16 +184,24 @@ class Toolkit:
 
         yield from bench(self, config, model, starts=starts or {})
 
-    def export(self, target: str, request: ExportRequest) -> ExportReport:
+    def export(self, target: str, request: ExportRequest, config: Any = None) -> ExportReport:
         """Write an adapter for another program and prove it.
+
+        Args:
+            target: name of the exporter.
+            request: what to write, from what.
+            config: the exporter's settings, the defaults when None.
 
         Raises:
             UnknownName: there is no such target.
             ExportError: the target cannot hold this adapter.
             ProofError: what was written does not read back as trained; no file is left.
         """
-        exporter = self.plugins.find("exporter", target).build()
-        return exporter.export(request)  # type: ignore[no-any-return]
+        from sidestep_core.formats.accept import refuse_early
+
+        spec: Any = self.plugins.find("exporter", target)
+        refuse_early(request.adapter, request.prefix, spec, target)
+        return spec.build(config).export(request)  # type: ignore[no-any-return]
 
     def _chosen(self, kind: str, choice: Choice) -> Chosen[Any]:
         return Chosen(spec=self.plugins.find(kind, choice.name), config=choice.config, called=choice.name)

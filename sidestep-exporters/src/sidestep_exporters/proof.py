@@ -2,51 +2,109 @@
 
 from __future__ import annotations
 
-import tempfile
 import warnings
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import TypeVar
+from collections.abc import Callable, Collection, Mapping
+from typing import Protocol, TypeVar
 
 import torch
-from peft.tuners.lora import LoraLayer
-from sidestep_core.adapter_files import PREFIX, LowRank, deltas
-from sidestep_core.errors import ExportError, ProofError
-from sidestep_core.files import write_atomic
-from sidestep_core.model.names import original_path
+from sidestep_core.errors import ProofError
 from torch import Tensor, nn
 
-from sidestep_exporters.source import Source
+from sidestep_exporters.source import Intended, Source
 
-ADAPTER = "default"  # the name under which the hosts are told to load
 Module = TypeVar("Module", bound=nn.Module)
+_FLOAT64 = 64 * torch.finfo(torch.float64).eps  # what sums of products may differ by, as a share of their size
 
 
-def write_proven(folder: Path, files: Mapping[str, bytes], prove: Callable[[Path], float] | None) -> float | None:
-    """Write files into a folder once a host has read them back from beside it.
+class Host(Protocol):
+    """A program that has read an export.
+
+    Attributes:
+        names: original names of the modules that it adapts.
+        unused: names of tensors in the files that it made nothing of.
+    """
+
+    names: Collection[str]
+    unused: Collection[str]
+
+    def delta(self, name: str, weight: Tensor) -> Tensor:
+        """Return what it adds to a module's weight, both float64 [out, in]."""
+
+
+def prove(source: Source, intended: Callable[[str], Intended], reader: str, load: Callable[[], Host]) -> float:
+    """Return the largest relative difference between a host's weight differences and the intended ones.
+
+    Every element may be off by what rounding the written tensors explains, and by no more.
 
     Args:
-        folder: where the files go; made if need be, other files in it stay.
-        files: content by name.
-        prove: is given the folder to read back and returns the largest relative difference; None skips the proof.
+        source: what was written.
+        intended: gives what was to be written of a module.
+        reader: what the host is called in messages.
+        load: lets the host read the files.
 
     Raises:
-        ExportError: there is a file where the folder should be.
-        ProofError: the proof failed; nothing is left.
+        ProofError: the host does not load the files, adapts other modules, leaves tensors aside, or other differences
+            come out.
     """
-    error = None
-    if folder.is_file():
-        raise ExportError(f"{folder} is a file; give a folder as --output")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    if prove is not None:
-        with tempfile.TemporaryDirectory(prefix=".export-", dir=folder.parent) as aside:
-            for name, content in files.items():
-                (Path(aside) / name).write_bytes(content)
-            error = prove(Path(aside))
-    folder.mkdir(exist_ok=True)
-    for name, content in files.items():
-        write_atomic(folder / name, content)
-    return error
+    try:
+        with warnings.catch_warnings(action="ignore"):  # what a host only warns of, the comparison finds
+            host = load()
+    except Exception as error:  # a host may fail in any way on a file that is not what it should be
+        raise ProofError(f"{reader} cannot load what was written: {type(error).__name__}: {error}") from error
+    if strangers := sorted(set(host.names) - source.parts.keys()):
+        raise ProofError(f"{reader} adapts {strangers[0]!r}, which was not trained")
+    if absent := [name for name in source.parts if name not in host.names]:
+        raise ProofError(f"{reader} finds no weights for {absent[0]!r}, which was trained")
+    if host.unused:
+        raise ProofError(f"{reader} makes nothing of {min(host.unused)!r}")
+    return max(_compare_module(intended(name), source.weight(name), reader, host) for name in source.parts)
+
+
+def _compare_module(intended: Intended, weight: Tensor, reader: str, host: Host) -> float:
+    update, name = intended.update, intended.update.name
+    wanted = update.map(torch.Tensor.double).delta(weight)
+    try:
+        found = host.delta(name, weight)
+    except Exception as error:  # as above: what a host does with a strange file is not in our hands
+        raise ProofError(f"{reader} cannot use {name!r}: {type(error).__name__}: {error}") from error
+    if found.shape != wanted.shape:
+        raise ProofError(f"{reader} reads {name!r} as {tuple(found.shape)}, not {tuple(wanted.shape)}")
+    comparison = Comparison(name, reader)
+    comparison.add(found, wanted, update.spread(intended.dtype, weight) + _FLOAT64 * weight.abs())
+    return comparison.error()
+
+
+class Comparison:
+    """What was found of a module's difference against what was wanted, all at once or some rows after the others."""
+
+    def __init__(self, name: str, reader: str) -> None:
+        self._name, self._reader = name, reader
+        self._off = self._largest = self._wanted = 0.0
+
+    def add(self, found: Tensor, wanted: Tensor, allowed: Tensor) -> None:
+        """Take in some rows, all float64 [rows, in]; `allowed` is what rounding explains of each element."""
+        difference = (found - wanted).abs()
+        largest = float(wanted.abs().max())
+        off = difference / (allowed + _FLOAT64 * largest)
+        # nothing wanted and nothing found is no difference; what is no number compares as one
+        off = torch.where(difference == 0, 0, off).nan_to_num(torch.inf, torch.inf)
+        self._off = max(self._off, float(off.max()))
+        self._largest = max(self._largest, float(difference.nan_to_num(torch.inf).max()))
+        self._wanted = max(self._wanted, largest)
+
+    def error(self) -> float:
+        """Return the largest difference as a share of the largest wanted value.
+
+        Raises:
+            ProofError: some element is further off than rounding explains.
+        """
+        error = self._largest / self._wanted if self._wanted else float("inf") if self._largest else 0.0
+        if self._off > 1:
+            raise ProofError(
+                f"{self._reader} reads {self._name!r} with a relative difference of {error:.1e}, "
+                f"{self._off:.2g} times what rounding explains"
+            )
+        return error
 
 
 def skeleton(tree: Module, shapes: Mapping[str, tuple[int, int]]) -> Module:
@@ -63,65 +121,3 @@ def skeleton(tree: Module, shapes: Mapping[str, tuple[int, int]]) -> Module:
         linear.weight = nn.Parameter(torch.zeros(()).expand(out_features, in_features), requires_grad=False)
         parent.add_module(last, linear)
     return tree
-
-
-def prove(source: Source, reader: str, load: Callable[[], nn.Module]) -> float:
-    """Return the largest relative difference between a host's weight differences and the trained ones.
-
-    Args:
-        source: what was written.
-        reader: what the host is called in messages.
-        load: lets the host read the files; returns the module tree it adapted.
-
-    Raises:
-        ProofError: the host does not load the files, adapts other projections, or other differences come out than
-            the rounding of the written dtype explains.
-    """
-    try:
-        with warnings.catch_warnings(action="ignore"):  # what a host only warns of, the comparison finds
-            layers = _adapted(load())
-    except Exception as error:  # a host may fail in any way on a file that is not what it should be
-        raise ProofError(f"{reader} cannot load what was written: {type(error).__name__}: {error}") from error
-    if strangers := sorted(layers.keys() - {module.name for module in source.modules}):
-        raise ProofError(f"{reader} adapts {strangers[0]!r}, which was not trained")
-    worst = 0.0
-    for written, (name, trained) in zip(source.modules, deltas(source.saved), strict=True):
-        layer = layers.get(name)
-        if layer is None or any(weight.is_meta for weight in layer.parameters()):
-            raise ProofError(f"{reader} finds no weights for {name!r}, which was trained")
-        difference = relative_difference(_delta(name, layer), trained)
-        if not difference <= tolerance(written.up.dtype):
-            raise ProofError(
-                f"{reader} reads {name!r} with a relative difference of {difference:.1e}; "
-                f"rounding explains {tolerance(written.up.dtype):.1e}"
-            )
-        worst = max(worst, difference)
-    return worst
-
-
-def relative_difference(found: Tensor, trained: Tensor) -> float:
-    """Return the largest difference as a share of the largest trained value; infinite if that is zero."""
-    if found.shape != trained.shape:
-        return float("inf")
-    largest = (found - trained).abs().max()
-    return float(largest / trained.abs().max()) if largest != 0 else 0.0
-
-
-def tolerance(dtype: torch.dtype) -> float:
-    """Return the relative difference that rounding both factors to a dtype explains."""
-    return max(torch.finfo(dtype).eps, 1e-5)
-
-
-def _adapted(tree: nn.Module) -> dict[str, nn.Module]:
-    return {
-        original_path(name.removeprefix(PREFIX)): module
-        for name, module in tree.named_modules()
-        if isinstance(module, LoraLayer) and isinstance(module, nn.Module)
-    }
-
-
-def _delta(name: str, layer: nn.Module) -> Tensor:
-    """Return what the host adds to the weight: its own scale times the factors that it read."""
-    down, up = (layer.get_submodule(f"lora_{part}.{ADAPTER}").get_parameter("weight").detach() for part in "AB")
-    scaling: dict[str, float] = layer.scaling  # type: ignore[assignment]
-    return LowRank(name=name, down=down, up=up, scale=scaling[ADAPTER]).delta()

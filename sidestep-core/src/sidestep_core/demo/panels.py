@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from sidestep_core.adapter_files import deltas, read_adapter
 from sidestep_core.audio.decode import decode, probe
 from sidestep_core.demo.report import Report
 from sidestep_core.demo.way import Grid, Panel, bars, checks, curve, heat, waveforms
+from sidestep_core.formats.reading import deltas
+from sidestep_core.formats.saved import read_adapter
 from sidestep_core.store.index import TensorStore, open_store
 from sidestep_core.store.tensors import load_latents
 

@@ -13,27 +13,50 @@ import attrs
 from sidestep_core.errors import CheckpointError
 
 MAX_HEADER = 100_000_000  # bytes; the limit of the format's own reader
-_ITEM_SIZES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2, "I16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
-_ITEM_SIZES |= {"I8": 1, "U8": 1, "BOOL": 1}
+ITEM_SIZES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2, "I16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
+ITEM_SIZES |= {"I8": 1, "U8": 1, "BOOL": 1}
 
 
 @attrs.frozen
 class TensorInfo:
-    """One tensor of a file: where it is, what it is called there, its type (`BF16`) and its shape."""
+    """One tensor of a file.
+
+    Attributes:
+        file: where it is.
+        key: what it is called there.
+        dtype: its type as the format has it (`BF16`).
+        shape: its shape.
+        start: where its bytes begin in the file.
+    """
 
     file: Path
     key: str
     dtype: str
     shape: tuple[int, ...]
+    start: int = 0
 
     @property
     def count(self) -> int:
         """Number of elements."""
         return math.prod(self.shape)
 
+    @property
+    def bytes(self) -> int:
+        """Size of its bytes in the file."""
+        return self.count * ITEM_SIZES[self.dtype]
+
 
 def read_header(file: Path) -> dict[str, TensorInfo]:
     """Return the tensors of a safetensors file.
+
+    Raises:
+        CheckpointError: the file cannot be read, is cut short or is no safetensors file.
+    """
+    return read_metadata_and_header(file)[1]
+
+
+def read_metadata_and_header(file: Path) -> tuple[dict[str, str], dict[str, TensorInfo]]:
+    """Return the strings and the tensors in the header of a safetensors file.
 
     Raises:
         CheckpointError: the file cannot be read, is cut short or is no safetensors file.
@@ -45,10 +68,12 @@ def read_header(file: Path) -> dict[str, TensorInfo]:
             if length > min(size - 8, MAX_HEADER):
                 raise CheckpointError(f"{file} is cut short or no safetensors file: its header ends beyond the file")
             entries = json.loads(stream.read(length))
-        return {key: _info(file, key, value, size - 8 - length) for key, value in entries.items() if key[:2] != "__"}
+        metadata = {str(key): str(value) for key, value in entries.get("__metadata__", {}).items()}
+        tensors = {key: _info(file, key, value, size, 8 + length) for key, value in entries.items() if key[:2] != "__"}
+        return metadata, tensors
     except OSError as error:
         raise CheckpointError(f"{file} cannot be read: {error.strerror}") from error
-    except (struct.error, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (struct.error, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         raise CheckpointError(f"{file} is no safetensors file: its header cannot be understood") from error
 
 
@@ -71,11 +96,11 @@ def weight_files(folder: Path, stem: str) -> tuple[Path, ...]:
     return tuple(folder / name for name in names)
 
 
-def _info(file: Path, key: str, value: Any, data_size: int) -> TensorInfo:
+def _info(file: Path, key: str, value: Any, size: int, data: int) -> TensorInfo:
     begin, end = value["data_offsets"]
-    if end > data_size:
-        raise CheckpointError(f"{file} is cut short: {key!r} ends {end - data_size} bytes beyond the file")
-    info = TensorInfo(file, key, str(value["dtype"]), tuple(int(n) for n in value["shape"]))
-    if begin < 0 or min(info.shape, default=0) < 0 or end - begin != info.count * _ITEM_SIZES[info.dtype]:
+    if data + end > size:
+        raise CheckpointError(f"{file} is cut short: {key!r} ends {data + end - size} bytes beyond the file")
+    info = TensorInfo(file, key, str(value["dtype"]), tuple(int(n) for n in value["shape"]), data + begin)
+    if begin < 0 or min(info.shape, default=0) < 0 or end - begin != info.count * ITEM_SIZES[info.dtype]:
         raise CheckpointError(f"{file} is damaged: {key!r} does not have the size of its shape")
     return info

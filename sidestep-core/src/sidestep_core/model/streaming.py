@@ -77,3 +77,17 @@ def read_tensor(info: TensorInfo, device: Device, dtype: torch.dtype) -> Tensor:
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{info.file} cannot be read: {error}") from error
     return tensor
+
+
+def read_rows(info: TensorInfo, start: int, stop: int) -> Tensor:
+    """Read some rows of a tensor, in the type they are stored in, flattened to [rows, everything else].
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    try:
+        with safe_open(info.file, framework="pt") as file:
+            rows: Tensor = file.get_slice(info.key)[start:stop].clone()
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{info.file} cannot be read: {error}") from error
+    return rows.reshape(len(rows), -1)

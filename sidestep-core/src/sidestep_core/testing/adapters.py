@@ -98,7 +98,8 @@ class AdapterContract(ComponentContract):
 
     def saved_deltas(self, folder: Path) -> Mapping[str, Tensor]:
         """Return the weight differences in a saved folder; override for formats the core does not read."""
-        from sidestep_core.adapter_files import deltas, read_adapter
+        from sidestep_core.formats.reading import deltas
+        from sidestep_core.formats.saved import read_adapter
 
         return dict(deltas(read_adapter(folder)))
 

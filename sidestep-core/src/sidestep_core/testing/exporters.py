@@ -65,8 +65,8 @@ def write_lora(folder: Path, ranks: Mapping[str, int] = LORA_RANKS, *, seed: int
     """Write a PEFT folder with random weights, [48, 32] projections and the given ranks; return it."""
     import torch
 
-    from sidestep_core.adapter_files import LowRank
-    from sidestep_core.adapter_writing import peft_files
+    from sidestep_core.formats.peft_files import peft_files
+    from sidestep_core.formats.updates import LowRank
 
     generator = torch.Generator().manual_seed(seed)
     modules = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import json
 import os
 import platform
 import time
@@ -109,11 +110,19 @@ def adapter_metadata(plan: TrainPlan) -> dict[str, str]:
         "adapter_type": adapter.pop("type"),
         **{name: str(value) for name, value in adapter.items()},
         "conditioning": plan.stores[0].conditioning,
+        "timesteps": json.dumps({**component(plan.components.timesteps), **_timestep_range(plan)}),
+        # training has none; it is what the model generates with
+        "shift": "3" if plan.model.dims.is_turbo else "1",
+        "versions": json.dumps(versions()),
         "trigger_tag": ", ".join(sorted({song.tag for store in plan.stores for song in store.songs if song.tag})),
         "weights": f"exponential average, decay {decay:g}" if decay else "",
         "run": plan.name,
     }
     return {name: value for name, value in metadata.items() if value}
+
+
+def _timestep_range(plan: TrainPlan) -> dict[str, float]:
+    return {"min": plan.request.train.timestep_min, "max": plan.request.train.timestep_max}
 
 
 def component(chosen: Chosen[Any]) -> dict[str, Any]:

@@ -8,10 +8,11 @@ import struct
 import pytest
 import safetensors.torch
 import torch
-from sidestep_core.adapter_files import LowRank, deltas, layer_order, low_rank_modules, read_adapter
-from sidestep_core.adapter_writing import diffusers_metadata, peft_files
 from sidestep_core.errors import AdapterError
-from sidestep_core.tensor_files import tensor_bytes
+from sidestep_core.formats.keys import layer_order
+from sidestep_core.formats.reading import deltas, read_updates
+from sidestep_core.formats.saved import read_adapter
+from sidestep_core.formats.updates import LowRank
 
 Q, UP = "layers.2.self_attn.q_proj", "layers.10.mlp.up_proj"
 
@@ -93,7 +94,7 @@ def test_the_scale_follows_alpha_and_rank(tmp_path, settings, scale):
 
 def test_a_modules_own_rank_divides_its_alpha(tmp_path):
     folder = write(tmp_path / "a", [module(Q), module(UP, rank=2)], lora_alpha=8, rank_pattern={UP: 2})
-    assert [(part.rank, part.scale) for part in low_rank_modules(read_adapter(folder))] == [(4, 2.0), (2, 4.0)]
+    assert [(part.rank, part.scale) for part in read_updates(read_adapter(folder))] == [(4, 2.0), (2, 4.0)]
 
 
 def test_half_precision_files_give_float32_differences(tmp_path):
@@ -106,7 +107,7 @@ def test_a_file_without_peft_settings_has_the_format_it_names(tmp_path):
     file = tmp_path / "lokr_weights.safetensors"
     safetensors.torch.save_file({"w": torch.zeros(2)}, file, {"format": "lycoris"})
     assert read_adapter(tmp_path).format == "lycoris"
-    with pytest.raises(AdapterError, match="holds lycoris, not plain LoRA"):
+    with pytest.raises(AdapterError, match="'w' is no tensor of an adapter that can be read"):
         next(deltas(read_adapter(tmp_path)))
 
 
@@ -116,10 +117,13 @@ def test_a_file_without_peft_settings_has_the_format_it_names(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"peft_type": "OFT"}, "holds OFT, not plain LoRA"),
-        ({"use_dora": True}, "holds DoRA, not plain LoRA"),
-        ({"r": 8}, "has rank 4, adapter_config.json says 8"),
-        ({"lora_alpha": None}, "lora_alpha of .* must be a number, not None"),
+        ({"peft_type": "OFT"}, "says OFT, the tensors are of lora"),
+        ({"peft_type": "BOFT"}, "peft_type 'BOFT' is not read; there is LORA, OFT"),
+        ({"peft_type": None}, "peft_type None is not read"),
+        ({"peft_type": ["LORA"]}, r"peft_type \['LORA'\] is not read"),
+        ({"use_dora": True}, "says LORA with use_dora, the tensors are of lora"),
+        ({"r": 8}, "has rank 4, the settings say 8"),
+        ({"lora_alpha": None}, f"'{Q}': lora_alpha must be a number, not None"),
         ({"lora_alpha": True}, "must be a number, not True"),
         ({"lora_alpha": "4"}, "must be a number, not '4'"),
         ({"lora_alpha": float("nan")}, "must be a number, not nan"),
@@ -146,11 +150,11 @@ A = f"base_model.model.{Q}.lora_A.weight"
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda t: t.pop(A), "lora_A.weight' is missing"),
-        (lambda t: t.update(extra=torch.zeros(1)), "'extra' is no LoRA weight"),
+        (lambda t: t.pop(A), "'down' of .* is missing"),
+        (lambda t: t.update(extra=torch.zeros(1)), "'extra' is no tensor of an adapter"),
         (lambda t: t.update({A: torch.zeros(3, 6)}), "do not make a product"),
-        (lambda t: t.update({A: torch.zeros(4)}), "do not make a product"),
-        (lambda t: t.update({A: torch.zeros(4, 0)}), "do not make a product"),
+        (lambda t: t.update({A: torch.zeros(4)}), r"has the shape \(4,\)"),
+        (lambda t: t.update({A: torch.zeros(4, 0)}), r"has the shape \(4, 0\)"),
         (lambda t: t.update({A: torch.full((4, 6), torch.inf)}), "are not all finite numbers"),
         (lambda t: t.update({A: torch.zeros(4, 6, dtype=torch.int64)}), "does not hold floating point numbers"),
         (lambda t: t.clear(), "holds no tensors"),
@@ -159,12 +163,6 @@ A = f"base_model.model.{Q}.lora_A.weight"
 def test_tensors_that_do_not_fit_are_refused(folder, edit, message):
     change(folder, edit)
     with pytest.raises(AdapterError, match=message):
-        list(deltas(read_adapter(folder)))
-
-
-def test_names_of_diffusers_are_refused(tmp_path):
-    folder = write(tmp_path / "a", [module("layers.0.self_attn.to_out.0")])
-    with pytest.raises(AdapterError, match=r"'layers.0.self_attn.to_out.0' is a name of diffusers"):
         list(deltas(read_adapter(folder)))
 
 
@@ -201,6 +199,13 @@ def test_every_cut_of_a_file_is_refused(folder):
             read_adapter(folder)
 
 
+@pytest.mark.parametrize("name", ["adapter_model.bin", "song.pt"])
+def test_files_that_could_run_code_are_not_opened(tmp_path, name):
+    (tmp_path / name).write_bytes(pickle.dumps({"lora": [1.0]}))
+    with pytest.raises(AdapterError, match="can run code and are not read"):
+        read_adapter(tmp_path / name)
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000], ids=["empty", "cut", "binary", "deep"])
 def test_settings_that_are_no_json_are_one_line(folder, content):
     (folder / "adapter_config.json").write_bytes(content)
@@ -228,73 +233,3 @@ def test_an_empty_folder_says_what_is_expected(tmp_path):
 def test_a_path_that_is_not_there_is_named(tmp_path):
     with pytest.raises(AdapterError, match=r"no adapter at .*gone"):
         read_adapter(tmp_path / "gone")
-
-
-# Low-rank updates and writing
-
-
-def test_folding_keeps_the_difference():
-    part = module(Q, scale=0.3)
-    assert part.folded().scale == 1
-    assert torch.allclose(part.folded().delta(), part.delta(), atol=1e-6)
-
-
-def test_folding_can_change_the_dtype():
-    part = module(Q).folded(torch.bfloat16)
-    assert {part.up.dtype, part.down.dtype} == {torch.bfloat16}
-    assert part.shape == (8, 6)
-
-
-def store(tmp_path, files):
-    for name, content in files.items():
-        (tmp_path / name).write_bytes(content)
-    return read_adapter(tmp_path)
-
-
-def test_written_files_read_back_as_they_were(tmp_path):
-    modules = [module(Q, scale=0.3), module(UP, rank=2, scale=3.0)]
-    saved = store(tmp_path, peft_files(modules, {"run": "r1"}))
-    assert saved.metadata["run"] == "r1"
-    for part, (name, delta) in zip(modules, deltas(saved), strict=True):
-        assert name == part.name
-        assert torch.allclose(delta, part.delta(), atol=1e-6)
-
-
-def test_alpha_equals_rank_everywhere(tmp_path):
-    parts = [module(Q, scale=2.0), module("layers.3.self_attn.q_proj"), module(UP, rank=2)]
-    config = store(tmp_path, peft_files(parts, {})).config
-    assert (config["r"], config["lora_alpha"]) == (4, 4)
-    assert config["rank_pattern"] == config["alpha_pattern"] == {UP: 2}
-    assert config["target_modules"] == [part.name for part in parts]
-
-
-def test_the_order_of_the_modules_does_not_show(tmp_path):
-    parts = [module(Q), module(UP, rank=2)]
-    assert peft_files(parts, {}) == peft_files(parts[::-1], {})
-
-
-def test_metadata_is_written_in_order():
-    metadata = {f"key{i}": str(i) for i in range(20)}
-    content = tensor_bytes({"w": torch.zeros(2)}, dict(reversed(metadata.items())))
-    assert content == tensor_bytes({"w": torch.zeros(2)}, metadata)
-    assert [content.index(key.encode()) for key in sorted(metadata)] == sorted(
-        content.index(key.encode()) for key in metadata
-    )
-
-
-def test_any_dtype_and_layout_is_written_as_it_is(tmp_path):
-    tensors = {
-        "a": torch.arange(6.0).reshape(2, 3).T,
-        "b": torch.ones(3, dtype=torch.bfloat16),
-        "c": torch.tensor([], dtype=torch.float16),
-    }
-    file = tmp_path / "x.safetensors"
-    file.write_bytes(tensor_bytes(tensors, {}))
-    back = safetensors.torch.load_file(file)
-    assert all(back[name].equal(value) and back[name].dtype == value.dtype for name, value in tensors.items())
-
-
-def test_diffusers_is_told_the_settings_in_its_own_names():
-    named = json.loads(diffusers_metadata([module(Q), module(UP, rank=2)])["lora_adapter_metadata"])
-    assert named["transformer.target_modules"] == ["layers.2.self_attn.to_q", UP]
-    assert named["transformer.rank_pattern"] == {UP: 2}
