@@ -36,6 +36,7 @@ SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
         "ask": _command("ask", "Ask a run that is training to save, preview or stop."),
         "preview": _command("preview", "Generate audio to hear an adapter."),
         "export": _command("export", "Write an adapter for another program."),
+        "convert": LazyCommand("sidestep_cli.commands.export:convert", "Write another program's adapter for a third."),
     },
     "What is there": {
         "models": _command("models", "List the models of a checkpoint folder."),

@@ -53,7 +53,8 @@ class Slot:
         name: table in presets; `[name] type = ...`, or `[name.component]` where it takes several.
         title: heading in the help.
         kind: kind of component.
-        default: component it has when nothing is said; a slot without `flags` always has it.
+        default: component it has when nothing is said, "" where one must be named; a slot without `flags` always has
+            it.
         flags: flags that choose its (first) component.
         more: flags that add further ones; such a slot takes several.
         implied: setting flags that choose their component by themselves, as older command lines use them.
@@ -183,7 +184,7 @@ def _slot_parts(slot: Slot, args: Sequence[str], plugins: Plugins, table: Mappin
         names = [last(peek(args, slot.flags)) or (first if slot.more else last([first, *implied])), *others]
     else:
         names = [slot.default, *saved]
-    for name in dict.fromkeys([*names, *peek(args, slot.more), *(implied if slot.more else ())]):
+    for name in filter(None, dict.fromkeys([*names, *peek(args, slot.more), *(implied if slot.more else ())])):
         spec = plugins.find(slot.kind, name)
         preset = {key: value for key, value in saved.get(name, {}).items() if key != "type"}
         yield Part(

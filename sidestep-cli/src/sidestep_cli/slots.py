@@ -119,16 +119,18 @@ class _ComponentOption(click.Option):
         self.slot, self.adds = slot, flags == slot.more
         self.title = "Components"
         name = slot.name.replace("-", "_") + ("_more" if self.adds else "_type")
-        super().__init__([*flags, name], multiple=self.adds, help=slot.more_help if self.adds else slot.help)
+        required = not self.adds and not slot.default
+        help_ = slot.more_help if self.adds else slot.help
+        super().__init__([*flags, name], multiple=self.adds, required=required, help=help_)
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str]:
         registry = ctx.ensure_object(Session).toolkit.plugins.registries[self.slot.kind]
         short = [o for o in self.opts if not o.startswith("--")]
         also = [o for o in self.opts[1:] if o.startswith("--")]
         notes = [", ".join(registry) or "none installed"]
-        if not self.adds:
+        if not self.adds and self.slot.default:
             notes.append(f"default {self.slot.default}")
-        elif not self.slot.flags:
+        elif self.adds and not self.slot.flags:
             notes.append(f"{self.slot.default} is always there")
         notes += ["may be repeated"] if self.adds else []
         notes += [f"also {', '.join(also)}"] if also else []
