@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import soundfile
 import torch
-from sidestep_core.adapter_files import LowRank
-from sidestep_core.adapter_writing import peft_files
 from sidestep_core.configs import SoundConfig
 from sidestep_core.errors import AdapterError, ConfigError
 from sidestep_core.events import Event, Notice, PreviewMade, StageStarted
+from sidestep_core.formats.peft_files import peft_files
+from sidestep_core.formats.updates import LowRank
 from sidestep_core.generation.adapted import add_deltas
 from sidestep_core.generation.listen import Listening, listen
 from sidestep_core.model.dims import projection_shapes

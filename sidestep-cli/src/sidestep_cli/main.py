@@ -36,6 +36,8 @@ SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
         "ask": _command("ask", "Ask a run that is training to save, preview or stop."),
         "preview": _command("preview", "Generate audio to hear an adapter."),
         "export": _command("export", "Write an adapter for another program."),
+        "adapter": _command("adapter", "Look into adapters, add, shrink and compare them."),
+        "effect": _command("effect", "Show how far an adapter moves what the model gives."),
         "convert": LazyCommand("sidestep_cli.commands.export:convert", "Write another program's adapter for a third."),
     },
     "What is there": {

@@ -102,9 +102,7 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="Read the result back as the other program does and compare it with what was trained.",
             ),
             model_options,
-            click.option(
-                "--normalize-alpha", is_flag=True, hidden=True, expose_value=False, callback=_refuse_normalizing
-            ),
+            click.option("--normalize-alpha", is_flag=True, hidden=True, expose_value=False, callback=_refuse),
             json_option,
         )
     ):
@@ -117,7 +115,9 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--adapter-dir", type=click.Path(path_type=Path), help="The same as FOLDER.")
 @_common
 @pass_session
-def export(session: Session, settings: Resolved, folder: Path | None, adapter_dir: Path | None, **options: Any) -> None:
+def export(
+    session: Session, /, settings: Resolved, folder: Path | None, adapter_dir: Path | None, **options: Any
+) -> None:
     """Write the adapter in FOLDER for another program.
 
     What is written is read back and compared before it gets its name, so that a file that is there is one that works.

@@ -10,12 +10,14 @@ from typing import Any
 import attrs
 from torch import Tensor
 
-from sidestep_core.adapter_files import SavedAdapter, deltas, read_adapter
 from sidestep_core.audio.constants import SAMPLE_RATE
 from sidestep_core.configs import Conditioning, SoundConfig
 from sidestep_core.device import DTYPES, Resolved
 from sidestep_core.errors import ConfigError
 from sidestep_core.events import Event, Notice, PreviewMade, StageStarted
+from sidestep_core.formats.base import BaseWeights
+from sidestep_core.formats.reading import deltas
+from sidestep_core.formats.saved import SavedAdapter, read_adapter
 from sidestep_core.generation.adapted import add_deltas
 from sidestep_core.generation.audio_files import write_audio
 from sidestep_core.generation.conditioning import Texts, encode_prompt, make_texts
@@ -53,7 +55,7 @@ def listen(wanted: Listening, model: ModelFolder) -> Iterator[Event]:
 
     Raises:
         ConfigError: there is no prompt, or the output cannot be a FLAC file.
-        AdapterError: the adapter is damaged, of a type that cannot be heard this way, or does not fit the model.
+        AdapterError: the adapter is damaged or does not fit the model.
         CheckpointError: a model cannot be loaded.
         GenerationError: what came out is not finite.
     """
@@ -123,7 +125,7 @@ def _generate(
     if saved is None or wanted.compare:
         made.append(sample(decoder, rows, noise, sampler))
     if saved is not None:
-        add_deltas(decoder, deltas(saved))
+        add_deltas(decoder, deltas(saved, BaseWeights(model)))
         made.append(sample(decoder, rows, noise, sampler))
     return made
 
