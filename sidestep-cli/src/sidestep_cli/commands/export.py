@@ -102,6 +102,8 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="Read the result back as the other program does and compare it with what was trained.",
             ),
             model_options,
+            # told apart before anything is parsed
+            click.option("-f", "--format", hidden=True, expose_value=False),
             click.option("--normalize-alpha", is_flag=True, hidden=True, expose_value=False, callback=_refuse),
             json_option,
         )
