@@ -19,22 +19,19 @@ from sidestep_exporters.proof import Comparison, skeleton
 from sidestep_exporters.source import open_source
 
 # what holds an adapter, and what adapter it is tried with
-PAIRS = [
-    ("native", "lora"),
-    ("native", "dora"),
-    ("native", "oft"),
-    ("native", "lokr split"),
-    ("native", "loha"),
-    ("comfyui", "lora"),
-    ("comfyui", "lokr split"),
-    ("comfyui", "loha"),
-    ("comfyui", "oft"),
+QUICK = [("native", "oft"), ("native", "lokr split"), ("comfyui", "loha"), ("diffusers", "dora"), ("merged", "lora")]
+FURTHER = [
+    *(("native", adapter) for adapter in ("lora", "dora", "loha")),
+    *(("comfyui", adapter) for adapter in ("lora", "lokr split", "oft")),
     ("diffusers", "lora"),
-    ("diffusers", "dora"),
     ("lora", "loha"),
-    ("merged", "lora"),
     ("merged", "oft"),
 ]
+PAIRS = [*QUICK, *(pytest.param(pair, marks=pytest.mark.slow) for pair in FURTHER)]
+
+
+def name_of(pair):
+    return " ".join(pair)
 
 
 @attrs.define
@@ -70,7 +67,7 @@ class Case:
         return self.made.prove(self.folder)
 
 
-@pytest.fixture(params=PAIRS, ids=" ".join)
+@pytest.fixture(params=PAIRS, ids=name_of)
 def case(request, trained, model, tmp_path):
     target, adapter = request.param
     exporter = request.getfixturevalue("targets")[target].build()
@@ -159,7 +156,7 @@ def test_a_pickle_in_disguise_is_refused(case):
 @pytest.mark.parametrize(
     "case",
     [("comfyui", "lora"), ("comfyui", "lokr split"), ("comfyui", "loha"), ("native", "loha")],
-    ids=" ".join,
+    ids=name_of,
     indirect=True,
 )
 def test_a_missing_alpha_is_refused(case):
@@ -172,7 +169,7 @@ def test_a_missing_alpha_is_refused(case):
 @pytest.mark.parametrize(
     "case",
     [("comfyui", "lora"), ("comfyui", "lokr split"), ("native", "lokr split"), ("native", "loha")],
-    ids=" ".join,
+    ids=name_of,
     indirect=True,
 )
 def test_another_alpha_is_refused(case):
@@ -181,7 +178,7 @@ def test_another_alpha_is_refused(case):
         case.prove()
 
 
-@pytest.mark.parametrize("case", [("comfyui", "lokr")], ids=" ".join, indirect=True)
+@pytest.mark.parametrize("case", [("comfyui", "lokr")], ids=name_of, indirect=True)
 @pytest.mark.parametrize("alpha", [64.0, 0.5])
 def test_an_alpha_that_versions_of_comfyui_read_differently_is_refused(case, alpha):
     case.put({k: torch.tensor(alpha) if k.endswith(".alpha") else value for k, value in case.tensors.items()})
@@ -193,7 +190,7 @@ def settings_of(case):
     return json.loads((case.folder / "adapter_config.json").read_text())
 
 
-@pytest.mark.parametrize("case", [("native", "lora"), ("native", "dora")], ids=" ".join, indirect=True)
+@pytest.mark.parametrize("case", [("native", "lora"), ("native", "dora")], ids=name_of, indirect=True)
 def test_another_alpha_in_the_settings_is_refused(case):
     config = settings_of(case)
     (case.folder / "adapter_config.json").write_text(json.dumps({**config, "lora_alpha": 2 * config["r"]}))
@@ -201,7 +198,7 @@ def test_another_alpha_in_the_settings_is_refused(case):
         case.prove()
 
 
-@pytest.mark.parametrize("case", [("native", "lora"), ("native", "oft")], ids=" ".join, indirect=True)
+@pytest.mark.parametrize("case", [("native", "lora"), ("native", "oft")], ids=name_of, indirect=True)
 def test_a_target_that_was_not_trained_is_refused(case):
     config = settings_of(case)
     fewer = config["target_modules"][:-1]
@@ -210,7 +207,7 @@ def test_a_target_that_was_not_trained_is_refused(case):
         case.prove()
 
 
-@pytest.mark.parametrize("case", [("merged", "lora")], ids=" ".join, indirect=True)
+@pytest.mark.parametrize("case", [("merged", "lora")], ids=name_of, indirect=True)
 def test_a_changed_tensor_that_was_not_trained_is_refused(case):
     case.put({k: v * 2 if "time_embed.linear_1.bias" in k else v for k, v in case.tensors.items()})
     with pytest.raises(ProofError, match=r"other numbers in 'decoder\.time_embed\.linear_1\.bias', which was not"):

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from sidestep_core.errors import LoadError
-
-_LAYER = re.compile(r"layers\.(\d+)\.(.+)")
+from sidestep_core.formats.grid import kinds_of, place
 
 
 def check_plotting() -> None:
@@ -35,9 +33,8 @@ def write_picture(values: Mapping[str, float], path: Path, *, title: str, label:
     check_plotting()
     from matplotlib.figure import Figure
 
-    places = {name: match.groups() for name in values if (match := _LAYER.fullmatch(name))}
-    layers = sorted({int(layer) for layer, _ in places.values()})
-    kinds = list(dict.fromkeys(kind for _, kind in places.values()))
+    places = {name: place(name) for name in values if place(name)[1]}
+    layers, kinds = sorted({int(layer) for layer, _ in places.values()}), kinds_of(places)
     field = [[float("nan")] * len(layers) for _ in kinds]
     for name, (layer, kind) in places.items():
         field[kinds.index(kind)][layers.index(int(layer))] = values[name]
@@ -45,7 +42,7 @@ def write_picture(values: Mapping[str, float], path: Path, *, title: str, label:
     axes = figure.subplots()
     image = axes.imshow(field, aspect="auto", cmap="viridis", vmin=0)
     axes.set_xticks(range(len(layers)), [str(layer) for layer in layers])
-    axes.set_yticks(range(len(kinds)), [kind.replace("_proj", "").replace("_attn.", " ") for kind in kinds])
+    axes.set_yticks(range(len(kinds)), kinds)
     axes.set_xlabel("layer")
     axes.set_title(title)
     figure.colorbar(image, label=label)
