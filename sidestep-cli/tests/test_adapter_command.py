@@ -101,7 +101,7 @@ def test_two_models_give_the_adapter_that_made_the_one_of_the_other(
         (("extract", "final", "final", "-o", "x"), "no ACE-Step model in 'final'"),
         (("extract", "nowhere", "final", "-o", "x"), "no model folder 'nowhere'"),
         (("info", "nowhere"), "no adapter at nowhere"),
-        (("info", "final", "--plot", "x.doc"), "cannot be drawn"),
+        (("info", "final", "--plot", "x.doc"), "neither .png nor .svg"),
         (("diff", "final", "nowhere"), "no adapter at nowhere"),
     ],
 )

@@ -9,9 +9,9 @@ from sidestep_core.adapter_tools.combine import combine, resize
 from sidestep_core.adapter_tools.compare import compare, norms
 from sidestep_core.adapter_tools.effect import measure_effect
 from sidestep_core.adapter_tools.extract import extract
-from sidestep_core.adapter_tools.picture import write_picture
+from sidestep_core.adapter_tools.picture import draw_modules
 from sidestep_core.adapter_tools.writing import write_plain_lora
-from sidestep_core.errors import AdapterError, LoadError
+from sidestep_core.errors import AdapterError, ConfigError
 from sidestep_core.formats.base import BaseWeights
 from sidestep_core.formats.owner import find_owner, owner_fault
 from sidestep_core.formats.peft_files import peft_files
@@ -288,10 +288,16 @@ def test_the_model_of_an_adapter_is_found_among_others(make_checkpoint):
 def test_a_picture_is_drawn_in_the_form_of_its_ending(tmp_path):
     values = {Q: 0.5, UP: 1.0, "condition_embedder": 2.0}
     for name, start in (("a.png", b"\x89PNG"), ("a.svg", b"<?xml")):
-        write_picture(values, tmp_path / name, title="t", label="l")
+        draw_modules(values, tmp_path / name, title="t", label="l")
         assert (tmp_path / name).read_bytes().startswith(start)
-    with pytest.raises(LoadError, match="cannot be drawn"):
-        write_picture(values, tmp_path / "a.doc", title="t", label="l")
+    with pytest.raises(ConfigError, match=r"neither \.png nor \.svg"):
+        draw_modules(values, tmp_path / "a.doc", title="t", label="l")
+
+
+def test_the_same_values_give_the_same_picture(tmp_path):
+    for name in ("a.svg", "b.svg"):
+        draw_modules({Q: 0.5, UP: 1.0}, tmp_path / name, title="t", label="l")
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
 
 
 def test_a_file_that_says_nothing_has_no_owner(tmp_path):

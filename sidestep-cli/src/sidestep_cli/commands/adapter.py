@@ -11,6 +11,7 @@ from sidestep_core.errors import CheckpointError, ConfigError
 from sidestep_core.formats.saved import SavedAdapter, read_adapter
 from sidestep_core.model.folder import ModelFolder
 from sidestep_core.model.layout import resolve_model
+from sidestep_core.plotting.draw import check_picture
 
 from sidestep_cli.base_model import find_model, model_options
 from sidestep_cli.by_layer import print_by_layer
@@ -51,6 +52,8 @@ def info(
 
     Sizes are norms of the weight differences, as shares of the weights' own norms where the model is known.
     """
+    if plot is not None:
+        check_picture(plot)
     saved = read_adapter(path, prefix)
     base = find_model(session, saved.metadata, checkpoint_dir, model)
     sizes: Mapping[str, float] = {}
@@ -167,6 +170,8 @@ def diff(
 
     0% is the same update; 100% is as far apart as the larger of the two is long.
     """
+    if plot is not None:
+        check_picture(plot)
     saved = [read_adapter(path) for path in (first, second)]
     base = _common_base(session, saved, checkpoint_dir, model)
     from sidestep_core.adapter_tools.compare import compare
@@ -272,7 +277,7 @@ def _write(made: Any, output: Path, as_json: bool) -> None:
 def _draw(values: Mapping[str, float], path: Path | None, *, title: str, label: str) -> None:
     if path is None:
         return
-    from sidestep_core.adapter_tools.picture import write_picture
+    from sidestep_core.adapter_tools.picture import draw_modules
 
-    write_picture(values, path, title=title, label=label)
+    draw_modules(values, path, title=title, label=label)
     click.echo(f"drawn: {plain_path(path)}", err=True)
