@@ -185,6 +185,52 @@ def test_modules_that_are_not_whole_are_refused(tmp_path, parts, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"lokr_w1": torch.ones(400, 400), "lokr_w2": torch.ones(400, 400)},
+        {"lora_down.weight": torch.ones(1, 1 << 15), "lora_up.weight": torch.ones(1 << 15, 1)},
+    ],
+    ids=["kronecker", "low rank"],
+)
+def test_small_factors_of_something_huge_are_refused(tmp_path, parts):
+    with pytest.raises(AdapterError, match="is larger than any model's"):
+        list(deltas(read_adapter(save(tmp_path / "x.safetensors", lycoris(**parts)))))
+
+
+def oft(folder, **settings):
+    folder.mkdir()
+    config = {"peft_type": "OFT", "oft_block_size": 4, **settings}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    save(folder / "adapter_model.safetensors", {f"base_model.model.{MODULE}.oft_R.weight": 0.1 * torch.ones(3, 6)})
+    return next(read_updates(read_adapter(folder)))
+
+
+def test_oft_is_read_with_the_transform_that_its_settings_name(tmp_path):
+    assert [oft(tmp_path / "a").terms, oft(tmp_path / "b", use_cayley_neumann=False).terms] == [5, None]
+    assert oft(tmp_path / "c", num_cayley_neumann_terms=7).terms == 7
+
+
+def test_coft_is_read_within_its_bound(tmp_path):
+    free, bound = oft(tmp_path / "a"), oft(tmp_path / "b", coft=True, eps=0.1)
+    assert free.generators.norm(dim=1).max() > 0.1
+    assert torch.allclose(bound.generators.norm(dim=1) * 2**0.5, torch.tensor(0.1 / 3**0.5))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_cayley_neumann_terms": 10**9}, "must be 1 to 64"),
+        ({"num_cayley_neumann_terms": "5"}, "must be a number"),
+        ({"coft": True}, "eps must be a number"),
+        ({"block_share": True}, "block_share is not read"),
+    ],
+)
+def test_rotations_that_cannot_be_computed_are_refused(tmp_path, settings, message):
+    with pytest.raises(AdapterError, match=message):
+        oft(tmp_path / "a", **settings)
+
+
 def test_a_tensor_that_is_there_twice_is_refused(tmp_path):
     tensors = pair(f"lora_unet_{FLAT}") | {key: value + 0 for key, value in pair(f"lycoris_{FLAT}").items()}
     with pytest.raises(AdapterError, match="are the same tensor twice"):

@@ -14,6 +14,8 @@ from sidestep_core.specs import BuildContext
 from sidestep_core.tensor_files import tensor_bytes
 from sidestep_core.testing.contracts import ExporterContract
 from sidestep_core.testing.exporters import write_lora
+from sidestep_exporters.configs import LoraExportConfig
+from sidestep_exporters.lora import LoraExporter
 from sidestep_exporters.native import NativeExporter
 
 
@@ -121,6 +123,28 @@ def test_two_libraries_kinds_are_not_one_native_adapter(tmp_path):
     tensors = {f"lycoris_layers_0_mlp_up_proj.{k}": v for k, v in low.items()}
     file.write_bytes(tensor_bytes(tensors | {f"lycoris_layers_1_mlp_up_proj.{k}": v for k, v in both.items()}, {}))
     with pytest.raises(ExportError, match="no library loads lokr and lora from one adapter; --target lora makes"):
+        export(file)
+
+
+@pytest.mark.parametrize("target", ["native", "lora"])
+def test_a_convolution_has_no_form_in_a_list_of_projections(tmp_path, target):
+    file = tmp_path / "side-step.safetensors"
+    tensors = {"lycoris_proj_in_1.lokr_w1": torch.ones(2, 3), "lycoris_proj_in_1.lokr_w2": torch.ones(4, 2, 2)}
+    file.write_bytes(tensor_bytes(tensors, {}))
+    exporter = {
+        "native": NativeExporter(None, BuildContext()),
+        "lora": LoraExporter(LoraExportConfig(), BuildContext()),
+    }
+    with pytest.raises(ExportError, match=f"target '{target}' has no form for 'proj_in.1', a convolution"):
+        exporter[target].export(ExportRequest(adapter=file))
+
+
+def test_lora_and_dora_are_not_one_adapter(tmp_path):
+    file = tmp_path / "mixed.safetensors"
+    low = {"lora_down.weight": torch.ones(2, 4), "lora_up.weight": torch.ones(4, 2)}
+    tensors = {f"lycoris_layers_{i}_mlp_up_proj.{k}": v + 0 for i in (0, 1) for k, v in low.items()}
+    file.write_bytes(tensor_bytes(tensors | {"lycoris_layers_1_mlp_up_proj.dora_scale": torch.ones(4, 1)}, {}))
+    with pytest.raises(ExportError, match="no library loads dora and lora from one adapter"):
         export(file)
 
 

@@ -52,7 +52,7 @@ class ComfyuiExporter:
         written = {name: self._written(source, name) for name in source.parts}
         tensors = {key: plan for module in written.values() for key, plan in module.tensors.items()}
         losses = {name: module.loss for name, module in written.items() if module.loss is not None}
-        metadata = {"format": "pt", **header(source, self.name, [source.update(name) for name in source.parts])}
+        metadata = {"format": "pt", **header(source, self.name, map(source.update, source.parts))}
         own = self._config.prefix if self._config.prefix not in ("native", "generic") else ""
         return Made(
             files={file: Tensors(tensors=tensors, metadata=metadata | (loss_metadata(losses) if losses else {}))},

@@ -45,6 +45,7 @@ class DiffusersExporter:
 
     def file(self, source: Source, adapter: str) -> str:
         """Return the name that diffusers looks for in a folder."""
+        source.one_kind(self.name)
         return WEIGHTS_NAME
 
     def make(self, source: Source, file: str) -> Made:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import torch
 from sidestep_core.formats.lycoris import lycoris_tensors
@@ -35,17 +35,24 @@ def module_tensors(update: Update) -> dict[str, Tensor]:
     return lycoris_tensors(update)
 
 
-def header(source: Source, target: str, updates: Sequence[Update]) -> dict[str, str]:
-    """Return what an exported file says about itself: all that the adapter says, and how it was exported."""
+def header(source: Source, target: str, updates: Iterable[Update]) -> dict[str, str]:
+    """Return what an exported file says about itself: all that the adapter says, and how it was exported.
+
+    Args:
+        source: the adapter.
+        target: name of the target.
+        updates: what is written; they are gone through once and not kept.
+    """
+    facts = [(update.rank, source.dtype or update.dtype) for update in updates]
     kept = {key: value for key, value in source.saved.metadata.items() if key not in _OWN}
     found = {
         "adapter_type": ", ".join(sorted(source.saved.kinds())),
-        "rank": counted(str(update.rank) for update in updates if update.rank is not None),
+        "rank": counted(str(rank) for rank, _ in facts if rank is not None),
         **_model(source, kept),
         **kept,
         "export_target": target,
         "export_modules": str(len(source.parts)),
-        "export_dtype": counted(str(update.dtype).removeprefix("torch.") for update in updates),
+        "export_dtype": counted(str(dtype).removeprefix("torch.") for _, dtype in facts),
         "sidestep_exporters_version": importlib.metadata.version("sidestep-exporters"),
     }
     return {key: value for key, value in found.items() if value}

@@ -38,6 +38,7 @@ class LoraExporter:
 
     def file(self, source: Source, adapter: str) -> str:
         """Return that a folder is written."""
+        source.check_linear(self.name)
         return ""
 
     def make(self, source: Source, file: str) -> Made:
@@ -49,12 +50,7 @@ class LoraExporter:
         written = [update.folded(dtypes[name]) for name, update in updates.items()]
         kinds = ", ".join(sorted(source.saved.kinds()))
         ranks = counted(str(update.rank) for update in written)
-        own = {
-            "adapter_type": "lora",
-            "made_from": kinds,
-            "rank": ranks,
-            "alpha": ranks,
-        }
+        own = {"adapter_type": "lora", "made_from": kinds, "rank": ranks, "alpha": ranks}
         metadata = {**header(source, self.name, written), **own, **loss_metadata(losses)}
 
         def intended(name: str) -> Intended:

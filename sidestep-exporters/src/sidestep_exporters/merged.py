@@ -57,7 +57,7 @@ class MergedExporter:
         tensors = {key: info for weight in weights for key, info in read_header(weight).items()}
         adapted = {info.key: name for name, info in base.tensors.items() if name in source.parts}
         plans = {key: _plan(source, info, adapted.get(key)) for key, info in tensors.items()}
-        metadata = {"format": "pt", **header(source, self.name, [source.update(name) for name in source.parts])}
+        metadata = {"format": "pt", **header(source, self.name, map(source.update, source.parts))}
         files: dict[str, Content] = {}
         for name, content in _shards(plans, stem, self._shard_size, metadata):
             files[str(Path(part) / name)] = content

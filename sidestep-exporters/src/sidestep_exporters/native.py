@@ -21,12 +21,13 @@ from torch import nn
 from sidestep_exporters.configs import INSTEAD, NATIVE
 from sidestep_exporters.frame import Made, export
 from sidestep_exporters.layouts import header, module_tensors
+from sidestep_exporters.lycoris_host import READER as LYCORIS
+from sidestep_exporters.lycoris_host import LycorisHost
 from sidestep_exporters.peft_host import ADAPTER, PeftHost
 from sidestep_exporters.proof import prove, skeleton
 from sidestep_exporters.source import Source
 
 READER = f"peft {peft.__version__} on the original names"
-_LYCORIS = frozenset({"lokr", "loha"})
 _DIFFUSERS_NOTE = "diffusers ignores original names without a q_proj or k_proj among them; export --target diffusers"
 
 
@@ -50,12 +51,8 @@ class NativeExporter:
 
     def file(self, source: Source, adapter: str) -> str:
         """Return the name of a LyCORIS adapter's one file."""
-        kinds = source.saved.kinds()
-        if kinds <= _LYCORIS and len(kinds) == 1:
-            return f"{next(iter(kinds))}_weights.safetensors"
-        if kinds & _LYCORIS or ("oft" in kinds and len(kinds) > 1):
-            raise ExportError(f"no library loads {' and '.join(sorted(kinds))} from one adapter; {INSTEAD}")
-        return ""
+        kind = source.one_kind(self.name)
+        return f"{kind}_weights.safetensors" if kind in ("lokr", "loha") else ""
 
     def make(self, source: Source, file: str) -> Made:
         """Return the files of the library that has this kind of adapter."""
@@ -109,9 +106,7 @@ def _oft_files(updates: Sequence[Update], metadata: dict[str, str]) -> dict[str,
 
 
 def _for_lycoris(source: Source, updates: Sequence[Update], metadata: dict[str, str], file: str) -> Made:
-    from sidestep_exporters.lycoris_host import READER, LycorisHost
-
-    algorithm = file.partition("_")[0] if file.endswith("_weights.safetensors") else updates[0].kind
+    algorithm = updates[0].kind
     settings = source.saved.metadata.get(f"{algorithm}_config") or _settings(updates[0])
     own = {"algo": algorithm, "format": "lycoris", f"{algorithm}_config": settings}
     tensors = {
@@ -125,8 +120,8 @@ def _for_lycoris(source: Source, updates: Sequence[Update], metadata: dict[str, 
 
     return Made(
         files={file: tensor_bytes(tensors, {**metadata, **own})},
-        prove=lambda folder: prove(source, source.intended, READER, lambda: read(folder)),
-        reader=READER,
+        prove=lambda folder: prove(source, source.intended, LYCORIS, lambda: read(folder)),
+        reader=LYCORIS,
     )
 
 

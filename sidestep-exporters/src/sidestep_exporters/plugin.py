@@ -26,7 +26,7 @@ def sidestep_exporters() -> list[ExporterType]:
             name="native",
             summary="What ACE-Step 1.5 itself loads: a PEFT folder, or a LyCORIS file",
             target="sidestep_exporters.native:NativeExporter",
-            needs=("peft",),
+            needs=("peft", "lycoris-lora"),
             accepts=NATIVE,
             instead=INSTEAD,
         ),
@@ -50,7 +50,7 @@ def sidestep_exporters() -> list[ExporterType]:
             summary="A plain LoRA of any adapter, approximated where it must be",
             target="sidestep_exporters.lora:LoraExporter",
             config=LoraExportConfig,
-            needs=("peft",),
+            needs=("peft", "lycoris-lora"),
             accepts=EVERYTHING,
         ),
         ExporterType(

@@ -8,11 +8,14 @@ import attrs
 import torch
 from sidestep_core.errors import ExportError
 from sidestep_core.formats.base import BaseWeights
+from sidestep_core.formats.keys import CONVOLUTIONS
 from sidestep_core.formats.reading import read_update
 from sidestep_core.formats.saved import Parts, SavedAdapter, read_adapter
 from sidestep_core.formats.updates import Update
 from sidestep_core.interfaces import ExportRequest
 from torch import Tensor
+
+from sidestep_exporters.configs import INSTEAD
 
 _DTYPES = {"keep": None, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -76,6 +79,23 @@ class Source:
     def tree(self) -> dict[str, tuple[int, int]]:
         """Return (out, in) of what the host's decoder has, by original name: all of the model's, else the adapted."""
         return self.base.shapes() if self.base is not None else {name: self.shape(name) for name in self.parts}
+
+    def one_kind(self, target: str) -> str:
+        """Return the one kind that all updates are of, for a target of which the libraries take no more.
+
+        Raises:
+            ExportError: there are several, or a convolution is adapted.
+        """
+        self.check_linear(target)
+        kinds = sorted(self.saved.kinds())
+        if len(kinds) > 1:
+            raise ExportError(f"no library loads {' and '.join(kinds)} from one adapter; {INSTEAD}")
+        return kinds[0]
+
+    def check_linear(self, target: str) -> None:
+        """Raise `ExportError` if a convolution is adapted, for targets that have a form for projections alone."""
+        if found := sorted(CONVOLUTIONS & self.parts.keys()):
+            raise ExportError(f"target {target!r} has no form for {found[0]!r}, a convolution; comfyui and merged have")
 
     def model(self, target: str) -> BaseWeights:
         """Return the model's weights for a target that cannot do without.

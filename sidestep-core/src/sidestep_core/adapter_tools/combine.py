@@ -8,7 +8,7 @@ import attrs
 import torch
 
 from sidestep_core.errors import AdapterError
-from sidestep_core.formats.keys import layer_order
+from sidestep_core.formats.keys import CONVOLUTIONS, layer_order
 from sidestep_core.formats.principal import approximate
 from sidestep_core.formats.reading import Weights, read_update
 from sidestep_core.formats.saved import SavedAdapter
@@ -48,6 +48,8 @@ def combine(parts: Sequence[tuple[SavedAdapter, float]], *, rank: int | None, ba
     """
     there = [(saved, weight, saved.modules()) for saved, weight in parts if weight != 0]
     names = sorted({name for _, _, modules in there for name in modules}, key=layer_order)
+    if odd := sorted(CONVOLUTIONS & set(names)):
+        raise AdapterError(f"a plain LoRA has no form for {odd[0]!r}, a convolution")
     if not names:
         raise AdapterError("nothing is left: every weight is 0")
     updates, losses = [], {}

@@ -14,6 +14,7 @@ PEFT_PREFIX = "base_model.model."
 DIFFUSERS_PREFIX = "transformer."
 COMFYUI_PREFIX = "diffusion_model.decoder."
 LYCORIS_PREFIX = "lycoris_"
+CONVOLUTIONS = frozenset({"proj_in.1"})  # the decoder's only one that trainers adapt
 
 # what stands in front of a module's path -> who writes it so; the longer of two that fit comes first
 _DOTTED = {

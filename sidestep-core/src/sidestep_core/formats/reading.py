@@ -14,6 +14,10 @@ from sidestep_core.formats.settings import check_config, low_rank_scale, number
 from sidestep_core.formats.updates import Full, Hadamard, Kronecker, LowRank, Update
 from sidestep_core.formats.weight_updates import Decomposed, Rotation, block_size
 
+# elements of a weight; no model comes near it, and a hostile file's small factors could make any size
+_LARGEST = 1 << 28
+_TERMS = 64
+
 
 class Weights(Protocol):
     """Where base weights come from."""
@@ -50,6 +54,8 @@ def read_update(saved: SavedAdapter, name: str, parts: Parts) -> Update:
     if "magnitude" in parts:
         update = _decomposed(read, update)
     read.finish()
+    if (update.out_features or update.in_features) * update.in_features > _LARGEST:
+        raise read.fails(f"{name!r} is larger than any model's")
     return update
 
 
@@ -173,6 +179,8 @@ def _rotation(read: _Reader) -> Rotation:
         generators = _bounded(generators, number(config, "eps", where))
     exact = not config.get("use_cayley_neumann", True)
     terms = None if exact else int(number(config, "num_cayley_neumann_terms", where, 5))
+    if terms is not None and not 1 <= terms <= _TERMS:
+        raise read.fails(f"num_cayley_neumann_terms must be 1 to {_TERMS}, not {terms}")
     return Rotation(name=read.name, generators=generators, terms=terms)
 
 
