@@ -120,6 +120,19 @@ def test_layers_that_wait_give_the_same_bytes(model, attach, targets, stir, inpu
     assert all(one.equal(other) for one, other in zip(gradients, wanted, strict=True))
 
 
+@every_type
+def test_layers_that_wait_can_be_computed_without_the_adapter(model, attach, targets, stir, inputs, name):
+    decoder = load_decoder(model, waiting=(0, 2))
+    adapter = attach(name, CONFIGS[name], targets, decoder=decoder)
+    stir(adapter)
+    decoder.swap = BlockSwap({i: decoder.transformer.layers[i] for i in (0, 2)}, torch.device("cpu"))
+    with torch.no_grad():
+        adapted = decoder(*inputs(decoder))
+        with adapter.disabled():
+            assert decoder(*inputs(decoder)).equal(load_decoder(model)(*inputs(decoder)))
+        assert decoder(*inputs(decoder)).equal(adapted)
+
+
 # Whole runs
 
 

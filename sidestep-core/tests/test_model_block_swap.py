@@ -134,7 +134,7 @@ def test_at_most_two_layers_are_on_the_device_at_once(made, fetched, monkeypatch
 def test_only_frozen_projections_wait(made):
     decoder, adapter = made((2,))
     own = {id(parameter) for _, parameter in adapter.parameters()}
-    waiting = [tensor for weights in _waiting(decoder).values() for tensor in weights.values()]
+    waiting = [tensor for weights in decoder.swap._weights.values() for tensor in weights]
     assert not own & {id(tensor) for tensor in waiting}
     assert len(waiting) == 11
     assert {tensor.ndim for tensor in waiting} == {2}
@@ -152,7 +152,3 @@ def test_all_but_what_waits_is_brought_to_the_device(model):
     stayed = {name for name, tensor in decoder.named_parameters() if not tensor.is_meta}
     assert stayed == {f"transformer.layers.1.{name}" for name, _ in frozen(decoder.transformer.layers[1])}
     assert decoder.silence.is_meta
-
-
-def _waiting(decoder):
-    return decoder.swap._weights

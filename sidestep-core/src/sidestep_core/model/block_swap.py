@@ -31,7 +31,7 @@ class BlockSwap:
         self._library = _STREAMS.get(device.type) if waiting else None
         self._side = self._library.Stream(device) if self._library else None
         self._weights = {index: self._pinned(layer) for index, layer in sorted(waiting.items())}
-        self._arriving: dict[int, dict[str, Tensor]] = {}
+        self._arriving: dict[int, dict[int, Tensor]] = {}
         self._last = -1
 
     def __contains__(self, index: int) -> bool:
@@ -42,15 +42,17 @@ class BlockSwap:
         """Return what a waiting layer gives."""
         weights = self._take(index)
         self._fetch_next(index)
-        output: Tensor = functional_call(layer, weights, arguments, tie_weights=False)
+        # by where they are now: an adapter may be taken off for a while
+        named = {name: weights[id(tensor)] for name, tensor in frozen(layer)}
+        output: Tensor = functional_call(layer, named, arguments, tie_weights=False)
         return output
 
     def place(self, root: nn.Module) -> None:
         """Bring everything in a module to the device but what waits."""
-        stay = {id(tensor) for weights in self._weights.values() for tensor in weights.values()}
+        stay = {id(tensor) for weights in self._weights.values() for tensor in weights}
         root._apply(lambda tensor: tensor if id(tensor) in stay else tensor.to(self._device))
 
-    def _take(self, index: int) -> dict[str, Tensor]:
+    def _take(self, index: int) -> dict[int, Tensor]:
         weights = self._arriving.pop(index, None) or self._fetch(index)
         if self._library is not None:
             now = self._library.current_stream(self._device)
@@ -68,19 +70,19 @@ class BlockSwap:
         self._last = index
         self._arriving = {i: self._fetch(i) for i in following}
 
-    def _fetch(self, index: int) -> dict[str, Tensor]:
+    def _fetch(self, index: int) -> dict[int, Tensor]:
+        """Return copies of a layer's weights on the device, by the identity of those that wait."""
         with self._library.stream(self._side) if self._library else nullcontext():
             # copied on the CPU too, where it shows that nothing depends on the weights that wait
             return {
-                name: tensor.to(self._device, non_blocking=True, copy=True)
-                for name, tensor in self._weights[index].items()
+                id(tensor): tensor.to(self._device, non_blocking=True, copy=True) for tensor in self._weights[index]
             }
 
-    def _pinned(self, layer: nn.Module) -> dict[str, Tensor]:
+    def _pinned(self, layer: nn.Module) -> list[Tensor]:
         """Return what waits of a layer, where the device can copy it directly; the layer holds the same memory."""
-        weights = dict(frozen(layer))
+        weights = [tensor for _, tensor in frozen(layer)]
         if self._side is not None:
-            for tensor in weights.values():
+            for tensor in weights:
                 tensor.data = tensor.data.pin_memory()
         return weights
 
