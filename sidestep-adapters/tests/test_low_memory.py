@@ -13,7 +13,7 @@ from sidestep_core.model.load import load_decoder
 from sidestep_core.model.names import module_path
 from sidestep_core.requests import Chosen
 from sidestep_core.testing.tiny_run import tiny_components, tiny_plan, write_noise
-from sidestep_core.training import loop
+from sidestep_core.training import sharing
 from sidestep_core.training.loop import train
 
 TYPES = {spec.name: spec for spec in sidestep_adapters()}
@@ -170,8 +170,8 @@ def test_a_run_that_was_stopped_ends_in_the_same_bytes(plan, monkeypatch, name, 
     straight, stopped = plan(name, "straight", **memory), plan(name, "stopped", **memory)
     list(train(straight))
     steps = []
-    real = loop.backward
-    monkeypatch.setattr(loop, "backward", lambda *args: steps.append(1) or real(*args))
+    real = sharing.backward
+    monkeypatch.setattr(sharing, "backward", lambda *args: steps.append(1) or real(*args))
     list(train(stopped, stop=lambda: len(steps) >= 4))
     list(train(plan(name, "stopped", resume_from="latest", **memory)))
     assert files(stopped.run / "final") == files(straight.run / "final")

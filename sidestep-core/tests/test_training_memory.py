@@ -11,7 +11,7 @@ from sidestep_core.events import MemoryPlanned, Notice, RunStarted
 from sidestep_core.model.layout import resolve_model
 from sidestep_core.runs import checkpoints, read_run
 from sidestep_core.testing.tiny_run import tiny_plan, write_noise
-from sidestep_core.training import loop
+from sidestep_core.training import loop, sharing
 from sidestep_core.training.loop import train
 
 
@@ -96,7 +96,7 @@ ERRORS = [
 def fail_at(monkeypatch, count, error):
     """Let the batch with a number fail."""
     calls = []
-    real = loop.backward
+    real = sharing.backward
 
     def backward(*arguments):
         calls.append(1)
@@ -104,7 +104,7 @@ def fail_at(monkeypatch, count, error):
             raise error
         return real(*arguments)
 
-    monkeypatch.setattr(loop, "backward", backward)
+    monkeypatch.setattr(sharing, "backward", backward)
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
@@ -116,7 +116,7 @@ def test_too_little_memory_is_one_line_that_names_a_change(plan, monkeypatch, er
     assert str(caught.value) == "cpu ran out of memory; try --gradient-checkpointing-ratio 1"
     assert caught.value.exit_code == 2
     assert read_run(made.run).status == "failed"
-    assert sorted(path.name for path in made.run.iterdir()) == ["run.json"]
+    assert sorted(path.name for path in made.run.iterdir()) == [".lock", "run.json"]
 
 
 def test_what_was_saved_is_named_and_complete(plan, monkeypatch):
