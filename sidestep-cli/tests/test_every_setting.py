@@ -133,7 +133,7 @@ def requested(run_cli: RunCli, noting: Any) -> Callable[..., TrainRequest]:
 
 def test_there_are_settings_to_look_at() -> None:
     tables = {case.table for case in TRAIN}
-    assert tables >= {"model", "data", "train", "targets", "run", "adapter", "timesteps", "lr-control.cosine"}
+    assert tables >= {"model", "data", "train", "targets", "memory", "run", "adapter", "timesteps", "lr-control.cosine"}
     assert len(TRAIN) > 40
     assert len(INLINE_TENSORS) == len([case for case in TENSORS if case.table == "preprocess"])
 

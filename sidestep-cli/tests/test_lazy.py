@@ -37,7 +37,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def sidestep(site: Path, tmp_path: Path) -> Sidestep:
     def call(*args: str) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "PYTHONPATH": str(site), "SIDESTEP_CONFIG_DIR": str(tmp_path), "COLUMNS": "80"}
+        folders = {"SIDESTEP_CONFIG_DIR": str(tmp_path), "SIDESTEP_DATA_DIR": str(tmp_path / "data")}
+        environment = {**os.environ, **folders, "PYTHONPATH": str(site), "COLUMNS": "80"}
         command = [sys.executable, "-c", "from sidestep_cli.main import main; main()", *args]
         return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
 

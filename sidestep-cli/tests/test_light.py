@@ -55,6 +55,8 @@ LIGHT = [
     ("ask", "--help"),
     ("preview", "--help"),
     ("preprocess", "--help"),
+    ("estimate", "--help"),
+    ("devices", "--help"),
     ("train", "--help"),
     ("train", "--preprocess", "--help"),
 ]
@@ -157,3 +159,7 @@ def test_tensors_are_summed_up_without_loading_them(tensors: Path) -> None:
 def test_a_run_is_planned_without_loading_anything(folder: Path, tiny_checkpoint: Path, tensors: Path) -> None:
     args = ("train", "-c", str(tiny_checkpoint), "-d", str(tensors), "-o", "run", "--dry-run")
     assert heavy(modules_after(folder, *args)) == []
+
+
+def test_memory_for_another_card_is_worked_out_without_loading_anything(folder: Path, tiny_checkpoint: Path) -> None:
+    assert heavy(modules_after(folder, "estimate", "-c", str(tiny_checkpoint), "--free", "8")) == []

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import pytest
 from sidestep_cli.plan_text import print_plan
-from sidestep_core.configs import DataConfig, KeepConfig, ModelConfig, RunConfig, TrainConfig
+from sidestep_core.configs import DataConfig, KeepConfig, MemoryConfig, ModelConfig, RunConfig, TrainConfig
 from sidestep_core.plan import TrainPlan
 from sidestep_core.requests import Choice, TrainRequest
 from sidestep_core.settings import Settings
@@ -105,20 +105,26 @@ def test_ranks_of_their_own_are_shown(
 
 
 @pytest.mark.parametrize(
-    ("train", "activations", "total"),
+    ("memory", "layers", "total"),
     [
-        ({}, "no layer recomputed", "where memory is short"),
-        ({"gradient_checkpointing": False}, "no layer recomputed", "as --gradient-checkpointing says"),
-        ({"gradient_checkpointing": True}, "4 of 4 layers recomputed", "as --gradient-checkpointing says"),
-        ({"gradient_checkpointing_ratio": 0.5}, "2 of 4 layers recomputed", "as --gradient-checkpointing says"),
+        ({}, "0 of 4", "where memory is short"),
+        ({"gradient_checkpointing": False}, "0 of 4", "as --gradient-checkpointing says"),
+        ({"gradient_checkpointing": True}, "4 of 4", "as --gradient-checkpointing says"),
+        ({"gradient_checkpointing_ratio": 0.5}, "2 of 4", "as --gradient-checkpointing says"),
+        ({"block_swap": 3}, "3 of 4", "where memory is short"),
     ],
 )
 def test_memory_says_how_many_layers_are_recomputed(
-    make_plan: MakePlan, printed: Print, train: dict[str, Any], activations: str, total: str
+    make_plan: MakePlan, printed: Print, memory: dict[str, Any], layers: str, total: str
 ) -> None:
-    lines = printed(make_plan(train=train))
-    assert lines["activations"].endswith(activations)
+    lines = printed(make_plan(memory=MemoryConfig(**memory)))
+    assert lines["layers"].startswith(layers)
     assert total in lines["total"]
+
+
+def test_memory_says_how_the_base_is_kept(make_plan: MakePlan, printed: Print) -> None:
+    lines = printed(make_plan(memory=MemoryConfig(quantize_base="nf4", block_swap=2)))
+    assert lines["memory model"].endswith("frozen, projections in nf4, 2 of 4 layers wait in main memory")
 
 
 def test_parts_of_the_memory_add_up(make_plan: MakePlan) -> None:

@@ -81,7 +81,7 @@ def test_every_published_flag_of_train_is_understood(run_cli: RunCli) -> None:
     assert list(settings["lr-control"]) == ["constant"]
     train, targets, run, data = (settings[name] for name in ("train", "targets", "run", "data"))
     assert (train["learning_rate"], train["batch_size"], train["accumulation"], train["seed"]) == (1e-4, 2, 2, 7)
-    assert (train["conditioning_dropout"], train["gradient_checkpointing_ratio"]) == (0.1, 0.5)
+    assert (train["conditioning_dropout"], settings["memory"]["gradient_checkpointing_ratio"]) == (0.1, 0.5)
     assert (targets["target_modules"], targets["target_mlp"]) == (["q_proj", "v_proj"], False)
     assert (targets["self_target_modules"], targets["cross_target_modules"]) == (["q_proj"], ["v_proj"])
     assert (run["run_name"], run["save_every"], run["strict_resume"]) == ("mine", 5, False)

@@ -95,10 +95,9 @@ def test_a_full_disk_leaves_no_half_dataset_file(tmp_path: Path) -> None:
 def test_errors_of_libraries_that_only_look_like_it_keep_their_traceback(
     run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError("a model could not be loaded")
 
-    monkeypatch.setattr("sidestep_core.runs.find_runs", fail)
-    monkeypatch.setattr("sidestep_cli.commands.history.find_runs", fail)
+    monkeypatch.setattr("sidestep_cli.commands.history.known_runs", fail)
     with pytest.raises(OSError, match="a model could not be loaded"):
         run_cli("history")

@@ -26,11 +26,12 @@ def screen(tmp_path: Path) -> Screen:
     def run(*args: str | Path, width: int, **environment: str) -> str:
         ours, theirs = os.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
+        folders = {"SIDESTEP_CONFIG_DIR": str(tmp_path / "config"), "SIDESTEP_DATA_DIR": str(tmp_path / "data")}
         kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS")}
         process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, *map(str, args)],
             cwd=tmp_path,
-            env={**kept, "SIDESTEP_CONFIG_DIR": str(tmp_path / "config"), "TERM": "xterm-256color", **environment},
+            env={**kept, **folders, "TERM": "xterm-256color", **environment},
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,

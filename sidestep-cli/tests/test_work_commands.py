@@ -139,7 +139,8 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(
     assert facts["adapter"].startswith("lora (rank 4, alpha 128")
     assert facts["steps"] == "4 of 1 x 4 samples"
     assert modules["cross_attn.q_proj"] == "4 64 x 64 4"
-    assert list(memory) == ["MEMORY", "model", "adapter", "activations", "overhead", "total"]
+    parts = ["model", "adapter", "gradients", "optimizer", "activations", "overhead"]
+    assert list(memory) == ["MEMORY", *parts, "layers", "total"]
     assert not (tmp_path / "run").exists()
 
 
@@ -208,7 +209,7 @@ def test_training_ends_with_an_adapter(run_cli: RunCli, train_args: tuple[str, .
 def test_training_as_json_is_a_line_an_event(run_cli: RunCli, train_args: tuple[str, ...]) -> None:
     lines = [json.loads(line) for line in run_cli(*train_args, "--json").out.splitlines()]
     names = [line["event"] for line in lines]
-    assert (names[0], names[-1], names.count("steps-done")) == ("run-started", "run-finished", 4)
+    assert (names[0], names[-1], names.count("steps-done")) == ("memory-planned", "run-finished", 4)
 
 
 def test_a_run_goes_on_from_its_newest_checkpoint(run_cli: RunCli, train_args: tuple[str, ...]) -> None:

@@ -89,7 +89,7 @@ def test_settings_left_at_none_are_left_out():
         TrainConfig,
         learning_rate=st.floats(1e-9, 1.0),
         epochs=st.integers(1, 10**6),
-        gradient_checkpointing=st.one_of(st.none(), st.booleans()),
+        max_grad_norm=st.floats(0.1, 10.0),
     )
 )
 def test_what_is_written_reads_back_equal(made):

@@ -1,10 +1,14 @@
 """Devices and precisions on a machine that has at least a CPU."""
 
+import attrs
 import pytest
 import torch
 from sidestep_core import device as module
+from sidestep_core.capabilities import CAPABILITIES, capabilities, check_memory
+from sidestep_core.configs import MemoryConfig
 from sidestep_core.device import (
     available_devices,
+    device_facts,
     free_memory,
     main_memory,
     make_accelerator,
@@ -80,6 +84,40 @@ def test_the_cpu_computes_in(name):
 def test_fp16_on_the_cpu_is_refused():
     with pytest.raises(ConfigError, match="no fp16 training on cpu; use --precision bf16 or fp32"):
         resolve_precision("fp16", "cpu")
+
+
+def test_every_device_is_described():
+    facts = {one.name: one for one in device_facts()}
+    assert list(facts) == available_devices()
+    assert (facts["cpu"].precisions, facts["cpu"].capabilities) == (("fp32", "bf16"), capabilities("cpu"))
+    assert 0 < facts["cpu"].free <= facts["cpu"].total == main_memory()
+
+
+@pytest.mark.parametrize("kind", CAPABILITIES)
+def test_every_kind_trains_in_fp32(kind):
+    assert "fp32" in capabilities(kind).precisions
+
+
+def test_a_numbered_device_can_do_what_its_kind_can():
+    assert capabilities("cuda:3") is CAPABILITIES["cuda"]
+
+
+def test_an_unknown_kind_is_refused_with_those_there_are():
+    with pytest.raises(ConfigError, match="no device 'tpu'; there is cuda, xpu, mps, cpu"):
+        capabilities("tpu")
+
+
+@pytest.mark.parametrize("kind", CAPABILITIES)
+def test_a_base_as_it_is_needs_nothing_of_a_device(kind):
+    check_memory(MemoryConfig(block_swap=3), kind)
+
+
+def test_a_base_that_a_device_cannot_hold_is_refused(monkeypatch):
+    poor = attrs.evolve(CAPABILITIES["mps"], quantized=("int8",))
+    monkeypatch.setitem(CAPABILITIES, "mps", poor)
+    check_memory(MemoryConfig(quantize_base="int8"), "mps")
+    with pytest.raises(ConfigError, match="no nf4 base on mps; --quantize-base takes int8 there"):
+        check_memory(MemoryConfig(quantize_base="nf4"), "mps")
 
 
 def test_an_unknown_precision_is_refused():

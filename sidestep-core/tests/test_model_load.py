@@ -18,7 +18,7 @@ from sidestep_core.errors import CheckpointError
 from sidestep_core.model.headers import read_header
 from sidestep_core.model.layout import ModelFolder, resolve_model
 from sidestep_core.model.load import load_condition_encoder, load_decoder, load_silence, load_text_encoder, load_vae
-from sidestep_core.model.streaming import fill
+from sidestep_core.model.streaming import fill, reader
 from torch import Tensor, nn
 
 
@@ -340,10 +340,10 @@ def test_filling_a_module_holds_its_weights_once(tmp_path):
     )
     code = (
         "import resource, sys, torch; from pathlib import Path; from torch import nn\n"
-        "from sidestep_core.model.headers import read_header; from sidestep_core.model.streaming import fill\n"
+        "from sidestep_core.model.headers import read_header; from sidestep_core.model.streaming import fill, reader\n"
         "with torch.device('meta'): m = nn.Sequential(*(nn.Linear(1024, 1024, bias=False) for _ in range(128)))\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
-        "before = peak(); fill(m, read_header(Path(sys.argv[1])), 'x', 'cpu', torch.float32)\n"
+        "before = peak(); fill(m, read_header(Path(sys.argv[1])), 'x', reader('cpu', torch.float32))\n"
         "print((peak() - before) / sum(p.nbytes for p in m.parameters()))"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "x.safetensors")]
@@ -359,4 +359,4 @@ def test_a_file_that_went_away_after_its_header_was_read_is_reported(tmp_path):
     with torch.device("meta"):
         module = nn.Linear(2, 2, bias=False)
     with pytest.raises(CheckpointError, match=r"x\.safetensors cannot be read"):
-        fill(module, header, "x", "cpu", torch.float32)
+        fill(module, header, "x", reader("cpu", torch.float32))

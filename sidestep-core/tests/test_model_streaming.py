@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from sidestep_core.errors import CheckpointError
 from sidestep_core.model.headers import TensorInfo, read_header
-from sidestep_core.model.streaming import check, fill, read_tensor
+from sidestep_core.model.streaming import check, fill, read_tensor, reader
 from torch import nn
 
 
@@ -52,7 +52,7 @@ def test_nothing_is_read_when_something_does_not_fit(tmp_path):
     save_file({"weight": torch.ones(2, 3)}, tmp_path / "x.safetensors")
     module = meta_linear()
     with pytest.raises(CheckpointError, match=r"1 missing \(bias\)"):
-        fill(module, read_header(tmp_path / "x.safetensors"), "m", "cpu", torch.float32)
+        fill(module, read_header(tmp_path / "x.safetensors"), "m", reader("cpu", torch.float32))
     assert module.weight.is_meta
 
 
@@ -64,7 +64,7 @@ def test_tensors_of_several_files_fill_one_module(tmp_path):
         "weight": read_header(tmp_path / "1.safetensors")["weight"],
         "bias": read_header(tmp_path / "2.safetensors")["b"],
     }
-    fill(module, tensors, "m", "cpu", torch.float32)
+    fill(module, tensors, "m", reader("cpu", torch.float32))
     assert module(torch.ones(1, 3)).tolist() == [[8.0, 10.0]]
     assert isinstance(module.weight, nn.Parameter)
 

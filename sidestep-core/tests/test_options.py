@@ -9,6 +9,7 @@ import attrs
 import pytest
 from sidestep_core.configs import (
     DataConfig,
+    MemoryConfig,
     ModelConfig,
     PreprocessConfig,
     RunConfig,
@@ -17,7 +18,7 @@ from sidestep_core.configs import (
 )
 from sidestep_core.options import config, option, options_of
 
-CONFIGS = [ModelConfig, PreprocessConfig, DataConfig, TrainConfig, TargetsConfig, RunConfig]
+CONFIGS = [ModelConfig, PreprocessConfig, DataConfig, TrainConfig, TargetsConfig, MemoryConfig, RunConfig]
 
 
 @config
@@ -88,7 +89,7 @@ def test_every_shared_setting_has_help_that_ends_in_a_full_stop(config_type):
 def test_no_two_settings_of_a_run_share_a_flag():
     flags = [
         f
-        for c in (ModelConfig, DataConfig, TrainConfig, TargetsConfig, RunConfig)
+        for c in (ModelConfig, DataConfig, TrainConfig, TargetsConfig, MemoryConfig, RunConfig)
         for o in options_of(c)
         for f in o.flags
     ]

@@ -11,7 +11,7 @@ import tomli_w
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sidestep_core.builtins.configs import ContinuousConfig, CosineConfig, WeightDecayConfig
-from sidestep_core.configs import DataConfig, ModelConfig, RunConfig, TargetsConfig, TrainConfig
+from sidestep_core.configs import DataConfig, MemoryConfig, ModelConfig, RunConfig, TargetsConfig, TrainConfig
 from sidestep_core.conversion import structure
 from sidestep_core.options import config, option, options_of
 from sidestep_core.plugins import Plugins
@@ -19,7 +19,14 @@ from sidestep_core.presets import request_tables
 from sidestep_core.requests import Choice, TrainRequest
 from sidestep_core.testing.tiny_run import SmallConfig
 
-FIXED = {"model": ModelConfig, "data": DataConfig, "train": TrainConfig, "targets": TargetsConfig, "run": RunConfig}
+FIXED = {
+    "model": ModelConfig,
+    "data": DataConfig,
+    "train": TrainConfig,
+    "targets": TargetsConfig,
+    "memory": MemoryConfig,
+    "run": RunConfig,
+}
 TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12)
 
 

@@ -7,9 +7,19 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from sidestep_core.configs import DataConfig, ModelConfig, PreprocessConfig, RunConfig, TargetsConfig, TrainConfig
+from sidestep_core.configs import (
+    DataConfig,
+    MemoryConfig,
+    ModelConfig,
+    PreprocessConfig,
+    RunConfig,
+    TargetsConfig,
+    TrainConfig,
+)
 from sidestep_core.options import config, option
 from sidestep_core.schema import schema_of
+
+SHARED = [ModelConfig, PreprocessConfig, DataConfig, TrainConfig, TargetsConfig, MemoryConfig, RunConfig]
 
 
 @config
@@ -45,6 +55,6 @@ def test_bounds_choices_lists_and_secrets_are_all_there():
     }
 
 
-@pytest.mark.parametrize("shared", [ModelConfig, PreprocessConfig, DataConfig, TrainConfig, TargetsConfig, RunConfig])
+@pytest.mark.parametrize("shared", SHARED)
 def test_every_shared_config_has_a_schema_that_is_json(shared):
     assert json.loads(json.dumps(schema_of(shared)))["title"] == shared.__name__

@@ -11,6 +11,7 @@ from sidestep_core.errors import CheckpointError, ConfigError, StoreError, Train
 from sidestep_core.events import (
     CheckpointSaved,
     EpochDone,
+    MemoryPlanned,
     Notice,
     RunFinished,
     RunStarted,
@@ -83,7 +84,7 @@ def weights(folder):
 def test_a_run_tells_what_happens_in_order(plan):
     kinds = [type(event) for event in train(plan(train={"epochs": 2}))]
     epoch = [StepsDone, StepsDone, EpochDone]
-    assert kinds == [RunStarted, *epoch, *epoch, CheckpointSaved, RunFinished]
+    assert kinds == [MemoryPlanned, RunStarted, *epoch, *epoch, CheckpointSaved, RunFinished]
 
 
 def test_it_starts_with_what_is_trained(plan):
@@ -271,7 +272,7 @@ def test_notices_of_the_plan_come_first(plan, store):
 def test_recomputing_layers_changes_no_bit(plan, tmp_path, tiny_checkpoint, store, ratio):
     first = plan(train={"epochs": 1})
     second = tiny_plan(
-        tiny_checkpoint, store, tmp_path / "again", train={"epochs": 1, "gradient_checkpointing_ratio": ratio}
+        tiny_checkpoint, store, tmp_path / "again", train={"epochs": 1}, memory={"gradient_checkpointing_ratio": ratio}
     )
     for made in (first, second):
         list(train(made))

@@ -42,6 +42,7 @@ def test_a_record_is_plain_json_with_everything_that_was_asked_for(plan):
         "data",
         "train",
         "targets",
+        "memory",
         "keep",
         "preview",
         "run",
@@ -148,10 +149,12 @@ def test_a_fingerprint_survives_json(plan):
     assert list(differences(json.loads(json.dumps(mark)), mark)) == []
 
 
-@pytest.mark.parametrize("name", ["epochs", "max_steps", "gradient_checkpointing"])
+@pytest.mark.parametrize(
+    "name", ["train.epochs", "train.max_steps", "memory.gradient_checkpointing", "memory.block_swap"]
+)
 def test_what_may_change_is_not_part_of_it(plan, name):
-    assert f"train.{name}" in FREE
-    assert f"train.{name}" not in fingerprint(plan(), "fp32")["settings"]
+    assert name in FREE
+    assert name not in fingerprint(plan(), "fp32")["settings"]
 
 
 def test_a_longer_run_is_the_same_run(plan):
@@ -164,6 +167,7 @@ def test_a_longer_run_is_the_same_run(plan):
         ({"train": {"seed": 7}}, "train.seed was 42, now 7"),
         ({"train": {"accumulation": 5}}, "train.accumulation was 2, now 5"),
         ({"data": {"max_latent_length": 40}}, "data.max_latent_length was None, now 40"),
+        ({"memory": {"quantize_base": "int8"}}, "memory.quantize_base was 'none', now 'int8'"),
         ({"targets": {"attention": "self"}}, "targets.attention was 'both', now 'self'"),
     ],
 )

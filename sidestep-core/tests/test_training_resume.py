@@ -260,7 +260,7 @@ def test_without_strict_resume_differences_are_listed_and_ignored(plan):
     "tables",
     [
         {"run": {"save_every": 1, "log_every": 3, "keep_last": 1}},
-        {"train": {**RANDOM["train"], "gradient_checkpointing": True}},
+        {"memory": {"gradient_checkpointing": True, "block_swap": 2}},
         {"data": {**RANDOM["data"], "num_workers": 0, "pin_memory": False}},
     ],
 )

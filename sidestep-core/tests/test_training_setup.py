@@ -6,6 +6,7 @@ import torch
 from sidestep_core.device import make_accelerator
 from sidestep_core.errors import LoadError
 from sidestep_core.model.layout import resolve_model
+from sidestep_core.model.quantize import QuantizedLinear
 from sidestep_core.requests import Chosen
 from sidestep_core.testing.tiny_run import tiny_plan, write_noise
 from sidestep_core.training import setup as module
@@ -23,8 +24,8 @@ def plan(tmp_path, tiny_checkpoint, store):
     return lambda **tables: tiny_plan(tiny_checkpoint, store, tmp_path / "run", **tables)
 
 
-def made(plan, precision="fp32"):
-    return make_setup(plan, make_accelerator("cpu", precision), precision)
+def made(plan, precision="fp32", **settings):
+    return make_setup(plan, make_accelerator("cpu", precision), precision, **settings)
 
 
 def test_a_small_run_recomputes_nothing_and_says_nothing(plan):
@@ -32,26 +33,14 @@ def test_a_small_run_recomputes_nothing_and_says_nothing(plan):
     assert (ready.trainer.decoder.checkpointed_layers, ready.notices, ready.in_memory) == (0, (), True)
 
 
-@pytest.mark.parametrize(("ratio", "layers"), [(0.5, 2), (1.0, 4)])
-def test_settings_decide_how_many_layers_are_recomputed(plan, ratio, layers):
-    ready = made(plan(train={"gradient_checkpointing_ratio": ratio}))
-    assert ready.trainer.decoder.checkpointed_layers == layers
+def test_as_many_layers_are_recomputed_as_was_worked_out(plan):
+    assert made(plan(), recomputed=3).trainer.decoder.checkpointed_layers == 3
 
 
-def test_little_memory_makes_layers_be_recomputed_and_says_so(plan, monkeypatch):
-    # room for everything but the layers: a machine as small as this cannot be had
-    needed = plan().memory
-    monkeypatch.setattr(module, "free_memory", lambda device: needed.total(4) - needed.weights)
-    ready = made(plan())
-    assert ready.trainer.decoder.checkpointed_layers == 4
-    assert [n.message for n in ready.notices] == ["recomputing 4 of 4 layers in the backward pass to save memory"]
-
-
-def test_a_run_that_does_not_fit_is_warned_of(plan, monkeypatch):
-    monkeypatch.setattr(module, "free_memory", lambda device: 0)
-    notice = made(plan(train={"gradient_checkpointing": True})).notices[0]
-    assert notice.warning
-    assert "may need 0.5 GiB where 0.0 GiB are free; shorten it with --chunk-duration" in notice.message
+def test_the_base_is_kept_as_the_memory_settings_want_it(plan):
+    decoder = made(plan(memory={"quantize_base": "int8", "block_swap": 2})).trainer.decoder
+    assert isinstance(decoder.get_submodule("transformer.layers.3.mlp.up_proj").base, QuantizedLinear)
+    assert [index in decoder.swap for index in range(4)] == [True, False, True, False]
 
 
 def test_a_set_that_does_not_fit_is_read_while_training(plan, monkeypatch):

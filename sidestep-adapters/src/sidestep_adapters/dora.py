@@ -42,7 +42,7 @@ class DoraAdapter(ProjectionAdapter[DoraConfig]):
 
     def delta(self, layer: Any) -> Tensor:
         """Return the difference that rescaling the rows of `W + scale * B @ A` makes."""
-        weight: Tensor = layer.weight.float()
+        weight = self.frozen(layer)
         changed = weight + layer.scale * layer.up @ layer.down
         rescaled: Tensor = changed * (layer.magnitude / changed.norm(dim=1))[:, None]
         return rescaled - weight

@@ -7,6 +7,7 @@ from typing import Any
 
 from lycoris.modules.loha import LohaModule
 from sidestep_core.formats.keys import lycoris_name
+from sidestep_core.model.quantize import QuantizedLinear
 from sidestep_core.targets import Target
 from torch import Tensor, nn
 
@@ -30,6 +31,7 @@ class LohaAdapter(ProjectionAdapter[LohaConfig]):
             alpha=alpha,
             use_scalar=self.config.use_scalar,
             rs_lora=self.config.rs_lora,
+            bypass_mode=False,
         )
         return LohaLinear(linear, update)
 
@@ -61,4 +63,6 @@ class LohaLinear(Layer):
         update = self.update
         first = update.hada_w1_a * (update.scale * update.scalar)
         factors = (first, update.hada_w1_b, update.hada_w2_a, update.hada_w2_b)
+        if isinstance(self.base_layer, QuantizedLinear):
+            return self.biased(self.product(x) + hadamard_linear(x, None, *factors))
         return self.biased(hadamard_linear(x, self.weight, *factors))

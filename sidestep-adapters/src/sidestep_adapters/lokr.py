@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from lycoris.modules.lokr import LokrModule
 from sidestep_core.formats.keys import lycoris_name
 from sidestep_core.formats.lycoris import whole_alpha
+from sidestep_core.model.quantize import parts, weight_of
 from sidestep_core.targets import Target
 from torch import Tensor, nn
 
@@ -40,6 +41,7 @@ class LokrAdapter(ProjectionAdapter[LokrConfig]):
             # with whole factors every reader takes the scale for 1, LyCORIS's trainer would not
             rs_lora=config.rs_lora and not whole,
             unbalanced_factorization=config.unbalanced_factorization,
+            bypass_mode=False,
         )
         return LokrLinear(linear, update)
 
@@ -52,7 +54,7 @@ class LokrAdapter(ProjectionAdapter[LokrConfig]):
         update = layer.update
         difference: Tensor = update.get_weight(update.shape) * update.scalar
         if update.wd:
-            weight = layer.weight.float()
+            weight = self.frozen(layer)
             difference = update.apply_weight_decompose(weight + difference) - weight
         return difference
 
@@ -102,12 +104,12 @@ class LokrLinear(Layer):
 
         Unlike DoRA's, it has gradients: LyCORIS counts it as part of the function.
         """
-        with torch.autocast(self.weight.device.type, enabled=False):
-            first, parts = self._factors()
-            second = parts[0] if len(parts) == 1 else parts[0] @ parts[1]
+        with torch.autocast(self.squares.device.type, enabled=False):
+            first, halves = self._factors()
+            second = halves[0] if len(halves) == 1 else halves[0] @ halves[1]
             # row (i, k) of the product is first[i] x second[k], column (j, l) of it belongs to j of first
-            shape = (len(first), len(second), first.shape[1], second.shape[1])
-            inner = (self.weight.view(shape) @ second.to(self.weight.dtype)[:, :, None]).squeeze(-1).float()
+            base = self.base_layer
+            inner: Tensor = _Inner.apply(second, len(first), base, *parts(base))  # type: ignore[no-untyped-call]
             cross = (inner * first[:, None]).sum(dim=-1)  # [i, k, j] -> [i, k]
             own = first.square().sum(dim=1)[:, None] * second.square().sum(dim=1)
             norms: Tensor = (self.squares + (2 * cross + own).flatten()).sqrt()
@@ -119,3 +121,30 @@ class LokrLinear(Layer):
         first: Tensor = update.lokr_w1 if update.use_w1 else update.lokr_w1_a @ update.lokr_w1_b
         second = (update.lokr_w2,) if update.use_w2 else (update.lokr_w2_a, update.lokr_w2_b)
         return first * (update.scale * update.scalar), second
+
+
+class _Inner(torch.autograd.Function):
+    """Blocks of the frozen weight's rows times the second factor's: [first rows, second rows, first columns].
+
+    The weight is made again in the backward pass where it is not there as it is.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, second: Tensor, rows: int, linear: nn.Linear, *held: Tensor) -> Tensor:
+        ctx.save_for_backward(*held)
+        ctx.linear, ctx.rows, ctx.shape = linear, rows, second.shape
+        blocks = _blocks(linear, held, rows, second.shape)
+        return (blocks @ second.to(blocks.dtype)[:, :, None]).squeeze(-1).float()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        held = ctx.saved_tensors  # to be read once
+        blocks = _blocks(ctx.linear, held, ctx.rows, ctx.shape)
+        gradient = gradients[0].to(blocks.dtype)[:, :, None]  # [first rows, second rows, 1, first columns]
+        to_second = (gradient @ blocks).squeeze(2).sum(dim=0).float()
+        return to_second, *[None] * (2 + len(held))
+
+
+def _blocks(linear: nn.Linear, held: Sequence[Tensor], rows: int, second: torch.Size) -> Tensor:
+    """Return the frozen weight as [first rows, second rows, first columns, second columns]."""
+    return weight_of(linear, held).view(rows, second[0], -1, second[1])

@@ -52,7 +52,7 @@ class OftAdapter(ProjectionAdapter[OftConfig]):
 
     def delta(self, layer: Any) -> Tensor:
         """Return the difference that rotating the inputs makes to the weight."""
-        weight: Tensor = layer.weight.float()
+        weight = self.frozen(layer)
         _, rotation = _constrained(layer)
         return weight @ rotation.T - weight
 

@@ -6,6 +6,7 @@ from sidestep_core import hookimpl
 from sidestep_core.specs import AdapterType
 
 from sidestep_adapters.configs import DoraConfig, LohaConfig, LokrConfig, LoraConfig, OftConfig
+from sidestep_adapters.kept import kept_by_dora, kept_by_loha, kept_by_lokr, kept_by_lora, kept_by_oft
 from sidestep_adapters.sizes import count_dora, count_loha, count_lokr, count_lora, count_oft
 
 sidestep_api = 1
@@ -23,6 +24,7 @@ def sidestep_adapters() -> list[AdapterType]:
             needs=("peft",),
             format="peft",
             count=count_lora,
+            keeps=kept_by_lora,
         ),
         AdapterType(
             name="dora",
@@ -32,6 +34,7 @@ def sidestep_adapters() -> list[AdapterType]:
             needs=("peft",),
             format="peft",
             count=count_dora,
+            keeps=kept_by_dora,
         ),
         AdapterType(
             name="lokr",
@@ -41,6 +44,7 @@ def sidestep_adapters() -> list[AdapterType]:
             needs=("lycoris-lora",),
             format="lycoris",
             count=count_lokr,
+            keeps=kept_by_lokr,
         ),
         AdapterType(
             name="loha",
@@ -50,6 +54,7 @@ def sidestep_adapters() -> list[AdapterType]:
             needs=("lycoris-lora",),
             format="lycoris",
             count=count_loha,
+            keeps=kept_by_loha,
         ),
         AdapterType(
             name="oft",
@@ -59,5 +64,6 @@ def sidestep_adapters() -> list[AdapterType]:
             needs=("peft",),
             format="peft",
             count=count_oft,
+            keeps=kept_by_oft,
         ),
     ]

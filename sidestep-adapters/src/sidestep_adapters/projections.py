@@ -59,6 +59,12 @@ class ProjectionAdapter(Generic[ConfigT]):
 
     # What follows from it
 
+    def frozen(self, layer: Any) -> Tensor:
+        """Return the frozen weight [out, in] in float32, beside the adapter's own tensors: it may wait elsewhere."""
+        own = next(iter(self.tensors(layer).values()))
+        weight: Tensor = layer.weight
+        return weight.to(own.device, torch.float32)
+
     def attach(self, decoder: nn.Module, targets: Sequence[Target]) -> None:
         """Replace exactly the targets by layers around them, in place, and freeze everything else.
 
@@ -167,7 +173,8 @@ class Layer(nn.Module):
 
     def product(self, x: Tensor) -> Tensor:
         """Return `W x`, what the projection gives before its bias."""
-        return F.linear(x, self.weight)
+        product: Tensor = self.base_layer(x) if self.base_layer.bias is None else F.linear(x, self.weight)
+        return product
 
     def biased(self, output: Tensor) -> Tensor:
         """Add the projection's bias if it has one; ACE-Step's have none."""

@@ -188,6 +188,15 @@ def start_line(event: events.RunStarted) -> str:
     )
 
 
+def memory_line(event: events.MemoryPlanned) -> str:
+    """Return what a run will take, in a line."""
+    again = f", {event.recomputed} of {event.layers} layers recomputed" if event.recomputed else ""
+    return (
+        f"memory: model {size(event.weights)} + adapter {size(event.adapter)} + activations {size(event.activations)} "
+        f"+ overhead {size(event.overhead)} = {size(event.total)} of {size(event.free)} free on {event.device}{again}"
+    )
+
+
 def step_line(event: events.StepsDone) -> str:
     """Return a progress report as one line."""
     left = (event.total_steps - event.step) / event.steps_per_second if event.steps_per_second else 0.0
@@ -215,6 +224,8 @@ def note_line(event: Event) -> str:
         case events.StepSkipped():
             warning = click.style("warning:", fg="yellow")
             return f"{warning} step {event.step:,} skipped: gradients not finite for {', '.join(event.songs)}"
+        case events.MemoryPlanned():
+            return memory_line(event)
         case events.Notice():
             return f"{click.style('warning:', fg='yellow')} {event.message}" if event.warning else event.message
     return ""

@@ -32,6 +32,7 @@ SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
         "dataset": _command("dataset", "List a folder's songs and captions in one file."),
         "tags": _command("tags", "Change the trigger tag of many songs at once."),
         "preprocess": _command("preprocess", "Make training tensors from songs and captions."),
+        "estimate": _command("estimate", "Work out how much memory a run takes, and whether it fits."),
         "train": _command("train", "Train an adapter on tensors."),
         "ask": _command("ask", "Ask a run that is training to save, preview or stop."),
         "preview": _command("preview", "Generate audio to hear an adapter."),
@@ -42,6 +43,7 @@ SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
     },
     "What is there": {
         "models": _command("models", "List the models of a checkpoint folder."),
+        "devices": _command("devices", "List the devices of this machine and what they can do."),
         "tensors": _command("tensors", "Look into a folder of tensors."),
         "history": _command("history", "List past runs; show, compare and delete them."),
         "plot": _command("plot", "Draw the losses and rates of runs."),

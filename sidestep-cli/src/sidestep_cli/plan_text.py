@@ -12,6 +12,7 @@ from sidestep_core.plan import TrainPlan
 from sidestep_core.presets import request_tables
 from sidestep_core.requests import Choice
 
+from sidestep_cli.memory_text import memory_dict, memory_parts, recomputed_layers
 from sidestep_cli.output import amount, duration, plural, print_facts, print_json, print_table, size, warn
 
 
@@ -105,18 +106,11 @@ def _print_modules(plan: TrainPlan) -> None:
 
 
 def _print_memory(plan: TrainPlan) -> None:
-    memory = plan.memory
-    recomputed = plan.checkpointed_layers or 0
-    layers = len(memory.layers)
-    kept = memory.total(recomputed) - memory.weights - memory.adapter - memory.overhead
-    how = f"{recomputed} of {layers} layers recomputed" if recomputed else "no layer recomputed"
-    rows = [
-        ("model", size(memory.weights), "frozen"),
-        ("adapter", size(memory.adapter), "weights, gradients and the optimizer's state"),
-        ("activations", size(kept), how),
-        ("overhead", size(memory.overhead), "kernels, runtime and what is lost between blocks"),
-        ("total", size(memory.total(recomputed)), _hint(plan, layers)),
-    ]
+    memory, recomputed = plan.memory, plan.checkpointed_layers or 0
+    base = plan.request.memory.quantize_base
+    rows = [(part, size(count), what) for part, count, what in memory_parts(memory, recomputed, base)]
+    rows.append(("layers", recomputed_layers(memory, recomputed), "recomputed in the backward pass"))
+    rows.append(("total", size(memory.total(recomputed)), _hint(plan, len(memory.layers))))
     print_table(("memory", "about", "what it is"), rows, right=("about",))
 
 
@@ -141,12 +135,7 @@ def _as_dict(plan: TrainPlan) -> dict[str, Any]:
         "steps_per_epoch": plan.steps_per_epoch,
         "total_steps": plan.total_steps,
         "warmup_steps": plan.warmup_steps,
-        "memory": {
-            "weights": plan.memory.weights,
-            "adapter": plan.memory.adapter,
-            "overhead": plan.memory.overhead,
-            "total": plan.memory.total(recomputed),
-        },
+        "memory": memory_dict(plan.memory, recomputed),
         "settings": request_tables(plan.request),
         "notices": list(plan.notices),
     }

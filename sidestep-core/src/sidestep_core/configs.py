@@ -10,6 +10,7 @@ from sidestep_core.options import config, option
 
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 Conditioning = Literal["inference", "side-step"]
+Quantization = Literal["none", "int8", "nf4"]
 
 
 @config
@@ -170,6 +171,16 @@ class TrainConfig:
         below=1,
         help="Share of the averaged weights kept at each step; the average is what the run gives. 0 is no average.",
     )
+
+    def __attrs_post_init__(self) -> None:
+        if self.timestep_min >= self.timestep_max:
+            raise ValueError(f"timestep_min ({self.timestep_min:g}) must be below timestep_max ({self.timestep_max:g})")
+
+
+@config
+class MemoryConfig:
+    """How a run is made to fit into the memory of its device."""
+
     gradient_checkpointing: bool | None = option(
         default=None,
         help="Recompute layers in the backward pass to save memory; as few as memory forces when not given.",
@@ -177,10 +188,15 @@ class TrainConfig:
     gradient_checkpointing_ratio: float | None = option(
         default=None, at_least=0, at_most=1, advanced=True, help="Share of the layers that are recomputed."
     )
-
-    def __attrs_post_init__(self) -> None:
-        if self.timestep_min >= self.timestep_max:
-            raise ValueError(f"timestep_min ({self.timestep_min:g}) must be below timestep_max ({self.timestep_max:g})")
+    quantize_base: Quantization = option(
+        default="none",
+        help="Keep the frozen projections in 8 or 4 bits (int8, nf4) instead of the compute precision.",
+    )
+    block_swap: int = option(
+        default=0,
+        at_least=0,
+        help="Layers whose frozen weights wait in main memory and come to the device when they are computed.",
+    )
 
 
 @config

@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
+import attrs
 import psutil  # type: ignore[import-untyped]
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
+from sidestep_core.capabilities import Capabilities, capabilities, check_precision, kind_of
+from sidestep_core.capabilities import Resolved as Resolved  # part of what this module is about
 from sidestep_core.errors import ConfigError
 from sidestep_core.launch import Launch, launched
 
-Resolved = Literal["bf16", "fp16", "fp32"]
 DTYPES: dict[Resolved, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+@attrs.frozen(kw_only=True)
+class DeviceFacts:
+    """A device of this machine.
+
+    Attributes:
+        name: as `--device` takes it.
+        title: what it calls itself.
+        total: bytes of its memory.
+        free: bytes that can be allocated.
+        precisions: compute types that it has, the one that `auto` takes first.
+        capabilities: what its kind can do.
+    """
+
+    name: str
+    title: str
+    total: int
+    free: int
+    precisions: tuple[Resolved, ...]
+    capabilities: Capabilities
 
 
 def available_devices() -> list[str]:
@@ -39,7 +60,7 @@ def resolve_device(name: str) -> str:
     if name == "auto":
         return there[0]
     for device in there:
-        if name in (device, device.partition(":")[0]):
+        if name in (device, kind_of(device)):
             return device
     raise ConfigError(f"no device {name!r}; there is {', '.join(there)}")
 
@@ -62,19 +83,17 @@ def resolve_precision(name: str, device: str) -> Resolved:
     Raises:
         ConfigError: the device cannot train in it.
     """
-    kind = device.partition(":")[0]
     if name == "auto":
-        return _best_precision(kind, device)
+        return next(precision for precision in capabilities(device).precisions if _has(precision, device))
     if name not in DTYPES:
         raise ConfigError(f"no precision {name!r}; there is auto, {', '.join(DTYPES)}")
-    if name == "fp16" and kind == "cpu":
-        raise ConfigError(f"no fp16 training on {device}; use --precision bf16 or fp32")
+    check_precision(name, device)
     return name
 
 
 def free_memory(device: str) -> int:
     """Return the bytes that can still be allocated on a device (this process's share of main memory for CPU, MPS)."""
-    kind = device.partition(":")[0]
+    kind = kind_of(device)
     if kind == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if kind == "xpu":
@@ -84,7 +103,7 @@ def free_memory(device: str) -> int:
 
 def used_memory(device: str) -> int:
     """Return the peak bytes allocated on a device; of the process on the CPU, where only the present value is known."""
-    kind = device.partition(":")[0]
+    kind = kind_of(device)
     if kind == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if kind == "xpu":
@@ -92,6 +111,31 @@ def used_memory(device: str) -> int:
     if kind == "mps":
         return torch.mps.driver_allocated_memory()
     return int(psutil.Process().memory_info().rss)
+
+
+def total_memory(device: str) -> int:
+    """Return the bytes of a device's memory (main memory for the CPU and MPS)."""
+    kind = kind_of(device)
+    if kind == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    if kind == "xpu":
+        return int(torch.xpu.get_device_properties(device).total_memory)
+    return main_memory()
+
+
+def device_facts() -> list[DeviceFacts]:
+    """Return what is known of each device, the preferred one first."""
+    return [
+        DeviceFacts(
+            name=name,
+            title=_title(name),
+            total=total_memory(name),
+            free=free_memory(name),
+            precisions=tuple(p for p in capabilities(name).precisions if _has(p, name)),
+            capabilities=capabilities(name),
+        )
+        for name in available_devices()
+    ]
 
 
 def main_memory() -> int:
@@ -110,10 +154,17 @@ def make_accelerator(device: str, precision: Resolved) -> Accelerator:
     return Accelerator(cpu=device == "cpu", mixed_precision="no" if precision == "fp32" else precision)
 
 
-def _best_precision(kind: str, device: str) -> Resolved:
-    if kind == "cuda":
+def _title(device: str) -> str:
+    kind = kind_of(device)
+    if kind in ("cuda", "xpu"):
+        library = torch.cuda if kind == "cuda" else torch.xpu
+        return str(library.get_device_name(device))
+    return "Apple GPU" if kind == "mps" else f"{psutil.cpu_count()} processors"
+
+
+def _has(precision: Resolved, device: str) -> bool:
+    """Tell whether this one device has a precision that its kind has."""
+    if precision == "bf16" and kind_of(device) == "cuda":
         with torch.cuda.device(device):
-            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    if kind == "mps":
-        return "bf16" if torch.backends.mps.is_macos_or_newer(14, 0) else "fp32"
-    return "bf16" if kind == "xpu" else "fp32"
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return precision != "bf16" or kind_of(device) != "mps" or bool(torch.backends.mps.is_macos_or_newer(14, 0))

@@ -59,6 +59,10 @@ class ExportError(SidestepError):
     """An export target cannot hold this adapter."""
 
 
+class OutOfMemory(SidestepError):
+    """A run found too little memory; what it had saved is complete."""
+
+
 class TrainingDiverged(SidestepError):
     """Training met non-finite numbers too often in a row and was stopped with its state saved."""
 

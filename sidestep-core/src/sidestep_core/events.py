@@ -74,6 +74,36 @@ class PreprocessFinished(Event):
 
 
 @attrs.frozen(kw_only=True)
+class MemoryPlanned(Event):
+    """What a run is expected to take, in bytes, before anything is loaded.
+
+    Attributes:
+        device: where it runs.
+        weights: the frozen model.
+        adapter: trained weights, gradients and the optimizer's state.
+        activations: what a pass adds at its peak.
+        overhead: runtime, kernels, and what the allocator cannot use.
+        free: what can be allocated on the device.
+        recomputed: layers computed again in the backward pass.
+        layers: of how many.
+    """
+
+    device: str
+    weights: int
+    adapter: int
+    activations: int
+    overhead: int
+    free: int
+    recomputed: int
+    layers: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.adapter + self.activations + self.overhead
+
+
+@attrs.frozen(kw_only=True)
 class RunStarted(Event):
     """Training begins (or goes on, from `step` > 0); `processes` share each step."""
 

@@ -10,13 +10,15 @@ from typing import Any
 
 import attrs
 
-from sidestep_core.configs import DataConfig, KeepConfig, RunConfig, TrainConfig
+from sidestep_core.configs import DataConfig, KeepConfig, MemoryConfig, RunConfig, TrainConfig
 from sidestep_core.errors import ConfigError, DatasetError, ResumeError
-from sidestep_core.memory import DROPOUT_BYTES, FLOAT, MemoryEstimate, estimate_memory
-from sidestep_core.model.dims import projection_shapes
+from sidestep_core.memory import MemoryEstimate, estimate_memory
+from sidestep_core.memory_parts import Adapted, Workload, low_rank
+from sidestep_core.model.dims import projection_shapes, spread
 from sidestep_core.model.layout import ModelFolder, identity
 from sidestep_core.requests import Chosen, Components, TrainRequest
 from sidestep_core.runs import FINAL, PROGRESS, checkpoints, read_record, status_of
+from sidestep_core.specs import AdapterType
 from sidestep_core.store.index import TensorStore
 from sidestep_core.targets import Target, choose_targets
 from sidestep_core.training.sets import TrainSong, hold_out, previewed_songs, songs_of
@@ -78,6 +80,17 @@ class TrainPlan:
     notices: tuple[str, ...] = ()
 
     @property
+    def longest(self) -> tuple[int, int]:
+        """Latent frames of the longest sample, and the most rows of conditioning."""
+        frames = max(min(song.frames, self.window or song.frames) for song in self.songs)
+        return frames, max(song.rows for song in self.songs)
+
+    @property
+    def waiting_layers(self) -> frozenset[int]:
+        """Layers whose frozen weights wait in main memory."""
+        return spread(self.request.memory.block_swap, self.model.dims.num_layers)
+
+    @property
     def memory(self) -> MemoryEstimate:
         """What the run will take, on the device and in the precision that can be told without looking."""
         model = self.request.model
@@ -118,7 +131,7 @@ def make_plan(
     steps_per_epoch = math.ceil(math.ceil(visits / request.train.batch_size) / request.train.accumulation)
     total = request.train.epochs * steps_per_epoch
     total = min(total, request.train.max_steps or total)
-    layers = checkpointed_layers(request.train, model.dims.num_layers)
+    layers = checkpointed_layers(request.memory, model.dims.num_layers)
     model_identity = identity(model)
     patience = 0 if _holds_its_loss(components) else request.keep.early_stop_patience
     notices = (
@@ -153,19 +166,44 @@ def make_plan(
 
 def memory_on(plan: TrainPlan, device: str, precision: str) -> MemoryEstimate:
     """Return what the run takes on a device in a precision; a plan's own estimate has to guess them."""
-    songs, parts, train = plan.songs, plan.components, plan.request.train
-    dropout = getattr(config_of(parts.adapter), "dropout", 0) > 0
-    return estimate_memory(
-        plan.model.dims,
-        plan.targets,
+    return estimate_memory(workload(plan, device, precision))
+
+
+def workload(plan: TrainPlan, device: str, precision: str) -> Workload:
+    """Return what the memory of a run depends on."""
+    train = plan.request.train
+    frames, rows = plan.longest
+    return Workload(
+        dims=plan.model.dims,
+        adapted=adapted(plan.components.adapter, plan.targets, precision),
         trainable=plan.trainable or 0,
         batch=train.batch_size,
-        frames=max(min(song.frames, plan.window or song.frames) for song in songs),
-        rows=max(song.rows for song in songs),
+        frames=frames,
+        rows=rows,
         precision=precision,
-        optimizer_bytes=parts.optimizer.spec.bytes_per_parameter + (FLOAT if train.ema_decay else 0),
-        dropout_bytes=DROPOUT_BYTES["cpu" if device == "cpu" else "gpu"] * dropout,
+        accumulation=train.accumulation,
+        optimizer_bytes=plan.components.optimizer.spec.bytes_per_parameter,
+        average=train.ema_decay > 0,
+        cpu=device == "cpu",
+        quantize=plan.request.memory.quantize_base,
+        waiting=plan.waiting_layers,
     )
+
+
+def adapted(chosen: Chosen[AdapterType], targets: Sequence[Target], precision: str) -> tuple[Adapted, ...]:
+    """Return the adapted projections with what an adapter keeps on each."""
+    config, spec, mixed = config_of(chosen), chosen.spec, precision != "fp32"
+    found = []
+    for target in targets:
+        _, layer, name = target.name.split(".", 2)
+        shape = target.out_features, target.in_features
+        if spec.keeps is not None:
+            kept = spec.keeps(config, *shape, target.rank, mixed)
+        else:
+            trained = spec.count(config, *shape, target.rank) if spec.count is not None else 0
+            kept = low_rank(target.in_features, trained / sum(shape), mixed)
+        found.append(Adapted(layer=int(layer), name=name, in_features=target.in_features, kept=kept))
+    return tuple(found)
 
 
 def peak_rate(train: TrainConfig, components: Components) -> float:
@@ -197,13 +235,13 @@ def config_of(chosen: Chosen[Any]) -> Any:
     return chosen.config
 
 
-def checkpointed_layers(train: TrainConfig, layers: int) -> int | None:
+def checkpointed_layers(memory: MemoryConfig, layers: int) -> int | None:
     """Return how many layers the settings say to recompute, None when memory is to decide."""
-    if train.gradient_checkpointing is False:
+    if memory.gradient_checkpointing is False:
         return 0
-    if train.gradient_checkpointing_ratio is not None:
-        return round(layers * train.gradient_checkpointing_ratio)
-    return layers if train.gradient_checkpointing else None
+    if memory.gradient_checkpointing_ratio is not None:
+        return round(layers * memory.gradient_checkpointing_ratio)
+    return layers if memory.gradient_checkpointing else None
 
 
 def find_checkpoint(run: Path, resume_from: str | None) -> Path | None:

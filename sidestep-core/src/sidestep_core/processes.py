@@ -5,6 +5,7 @@ A process that was started alone is a team of one: it hears itself, and there is
 
 from __future__ import annotations
 
+import atexit
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -158,7 +159,14 @@ def join(device: str, stop: Callable[[], bool]) -> Team:
         # Accelerate keeps one state for the whole process
         AcceleratorState._reset_state(reset_partial_state=True)
         PartialState(cpu=device == "cpu", timeout=JOINING)
+        atexit.register(_part)
     return Team(place, stop, distributed.new_group(backend="gloo", timeout=WAITING))
+
+
+def _part() -> None:
+    """End the connections: their threads abort a process that ends while they run."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _gather(data: bytes, count: int, group: Any) -> list[dict[str, Any]]:

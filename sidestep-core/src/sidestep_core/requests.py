@@ -9,6 +9,7 @@ import attrs
 from sidestep_core.configs import (
     DataConfig,
     KeepConfig,
+    MemoryConfig,
     ModelConfig,
     PreviewConfig,
     RunConfig,
@@ -27,7 +28,7 @@ from sidestep_core.specs import (
 
 S = TypeVar("S", bound=Spec)
 # the fields of a request that are settings of their own, and tables of a preset
-FIXED_TABLES = ("model", "data", "train", "targets", "keep", "run", "preview")
+FIXED_TABLES = ("model", "data", "train", "targets", "memory", "keep", "run", "preview")
 
 
 @attrs.frozen(kw_only=True)
@@ -69,6 +70,7 @@ class TrainRequest:
     data: DataConfig = attrs.field(factory=DataConfig)
     train: TrainConfig = attrs.field(factory=TrainConfig)
     targets: TargetsConfig = attrs.field(factory=TargetsConfig)
+    memory: MemoryConfig = attrs.field(factory=MemoryConfig)
     keep: KeepConfig = attrs.field(factory=KeepConfig)
     run: RunConfig = attrs.field(factory=RunConfig)
     preview: PreviewConfig = attrs.field(factory=PreviewConfig)

@@ -133,6 +133,33 @@ def _installed(distribution: str) -> bool:
 
 
 @attrs.frozen(kw_only=True)
+class Kept:
+    """What one adapted projection holds in memory besides its trained weights and what the frozen one holds.
+
+    Everything is counted in elements, of the compute type unless it says otherwise. For the backward pass it keeps:
+
+    Attributes:
+        input: whether its input stays as it is; projections that read the same share it.
+        elements: further elements for each position: copies of the input, what is between two factors.
+        masks: elements for each position of masks of what dropout left out.
+        float_masks: whether dropout sees its input in float32 whatever the compute type.
+        constant: elements that do not depend on the length: casts of the weights, rotations.
+        passing: elements for each position that are there only while the projection is computed, in either pass.
+        working: the same, not depending on the length.
+        buffers: float32 elements that are there all the time.
+    """
+
+    input: bool = True
+    elements: float = 0.0
+    masks: float = 0.0
+    float_masks: bool = False
+    constant: float = 0.0
+    passing: float = 0.0
+    working: float = 0.0
+    buffers: float = 0.0
+
+
+@attrs.frozen(kw_only=True)
 class AdapterType(Spec):
     """A kind of adapter; its target is a class that follows `interfaces.Adapter`.
 
@@ -140,11 +167,15 @@ class AdapterType(Spec):
         format: library whose files it writes, for exporters: "peft", "lycoris" or a third party's own word.
         count: `(config, out_features, in_features, rank or None) -> int`, the trainable parameters of one adapted
             projection; called without torch to show a plan.
+        keeps: `(config, out_features, in_features, rank or None, mixed) -> Kept`, what one adapted projection keeps for
+            the backward pass; `mixed` says that the frozen weights are in bf16 or fp16. Without it, memory is
+            estimated as if it were a low-rank update.
     """
 
     kind = "adapter"
     format: str = "peft"
     count: Callable[[Any, int, int, int | None], int] | None = None
+    keeps: Callable[[Any, int, int, int | None, bool], Kept] | None = None
 
 
 @attrs.frozen(kw_only=True)

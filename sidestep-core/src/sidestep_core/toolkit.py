@@ -17,10 +17,12 @@ from sidestep_core.specs import BuildContext
 if TYPE_CHECKING:
     from sidestep_core.bench.settings import BenchConfig
     from sidestep_core.configs import ModelConfig, PreprocessConfig, SoundConfig
+    from sidestep_core.estimate import Estimation
     from sidestep_core.events import Event
     from sidestep_core.interfaces import ExportReport, ExportRequest, Observer
     from sidestep_core.model.layout import ModelFolder
     from sidestep_core.plan import TrainPlan
+    from sidestep_core.store.index import TensorStore
 
 logger = logging.getLogger(__name__)
 
@@ -122,13 +124,21 @@ class Toolkit:
         """Work out a run without starting it: what is trained, for how long, with how much memory. No torch."""
         from sidestep_core.errors import ConfigError
         from sidestep_core.plan import make_plan
-        from sidestep_core.store.index import open_store
 
         if not request.data.dataset_dir:
             raise ConfigError("no tensors to train on: give --dataset-dir, a folder made by 'sidestep preprocess'")
         components = self.components(request)
-        stores = [open_store(path) for path in request.data.dataset_dir]
-        return make_plan(request, components, self.model(request.model), stores)
+        return make_plan(request, components, self.model(request.model), self._stores(request))
+
+    def estimate(
+        self, request: TrainRequest, *, seconds: Sequence[float] = (), free: int | None = None, measure: bool = False
+    ) -> Estimation:
+        """Work out how much memory runs take and whether they fit; see `sidestep_core.estimate.estimate`."""
+        from sidestep_core.estimate import estimate
+
+        stores = self._stores(request)
+        model, components = self.model(request.model), self.components(request)
+        return estimate(request, components, model, stores, seconds=seconds, free=free, measured=measure)
 
     def train(
         self, plan: TrainPlan, *, stop: Callable[[], bool] = never, observers: Sequence[Observer] = ()
@@ -202,6 +212,11 @@ class Toolkit:
         spec: Any = self.plugins.find("exporter", target)
         refuse_early(request.adapter, request.prefix, spec, target)
         return spec.build(config).export(request)  # type: ignore[no-any-return]
+
+    def _stores(self, request: TrainRequest) -> list[TensorStore]:
+        from sidestep_core.store.index import open_store
+
+        return [open_store(path) for path in request.data.dataset_dir]
 
     def _chosen(self, kind: str, choice: Choice) -> Chosen[Any]:
         return Chosen(spec=self.plugins.find(kind, choice.name), config=choice.config, called=choice.name)

@@ -9,6 +9,7 @@ import click
 from sidestep_core.configs import (
     DataConfig,
     KeepConfig,
+    MemoryConfig,
     ModelConfig,
     PreprocessConfig,
     PreviewConfig,
@@ -35,6 +36,7 @@ GROUPS = (
     Group(name="data", title="Data", config=DataConfig),
     Group(name="train", title="Training", config=TrainConfig),
     Group(name="targets", title="What is adapted", config=TargetsConfig),
+    Group(name="memory", title="Memory", config=MemoryConfig),
     Group(name="keep", title="Validation and kept adapters", config=KeepConfig),
     Group(name="run", title="Run", config=RunConfig),
     Group(name="preview", title="Previews", config=PreviewConfig, prefix="preview"),
@@ -131,7 +133,7 @@ def train(
             code = make_tensors(session, tensors, settings.groups["model"], stop, as_json=as_json)
             if preprocess_only or stop() or code > 1:
                 return code
-        return _train(session, _request(settings), stop, dry_run=dry_run, as_json=as_json)
+        return _train(session, request_of(settings), stop, dry_run=dry_run, as_json=as_json)
 
 
 def _train(session: Session, request: TrainRequest, stop: Stop, *, dry_run: bool, as_json: bool) -> int:
@@ -144,7 +146,8 @@ def _train(session: Session, request: TrainRequest, stop: Stop, *, dry_run: bool
     return stop.exit_code()
 
 
-def _request(settings: Resolved) -> TrainRequest:
+def request_of(settings: Resolved) -> TrainRequest:
+    """Return the run that a command line with these groups and slots asks for."""
     data: DataConfig = settings.groups["data"]
     inline: PreprocessConfig | None = settings.groups.get("preprocess")
     if inline is not None and inline.tensor_output is not None and not data.dataset_dir:
@@ -154,6 +157,7 @@ def _request(settings: Resolved) -> TrainRequest:
         data=data,
         train=settings.groups["train"],
         targets=settings.groups["targets"],
+        memory=settings.groups["memory"],
         keep=settings.groups["keep"],
         run=settings.groups["run"],
         preview=settings.groups["preview"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sidestep_core.model.attention import Attention, Blocks, Rotation, full_mask, rotation, sliding_mask
-from sidestep_core.model.dims import ModelDims
+from sidestep_core.model.block_swap import BlockSwap
+from sidestep_core.model.dims import ModelDims, spread
 
 _CACHED_LENGTHS = 8
 
@@ -33,6 +35,7 @@ class Decoder(nn.Module):
         null_condition: [1, 1, E], the conditioning row that stands for none.
         silence: [frames, latent channels], what the model takes as the absent source audio.
         checkpointed_layers: how many layers, evenly spread, are computed again in the backward pass.
+        swap: computes the layers whose weights wait in main memory, all of which are recomputed too.
     """
 
     null_condition: Tensor
@@ -45,6 +48,7 @@ class Decoder(nn.Module):
         self.transformer = transformer
         self.dims = dims
         self.checkpointed_layers = 0
+        self.swap = BlockSwap({}, silence.device)
         self.register_buffer("null_condition", null_condition)
         self.register_buffer("silence", silence)
         self._constants: dict[tuple[int, torch.device, torch.dtype], _Constants] = {}
@@ -84,20 +88,23 @@ class Decoder(nn.Module):
         if rows is not None:
             conditioning = torch.where(rows[:, :, None], conditioning, 0)
         time, modulation = self._time(t)
-        hidden = model.proj_in_conv(inputs.transpose(1, 2)).transpose(1, 2)  # [batch, positions, hidden]
+        # [batch, positions, hidden]; laid out so once, or each projection of a larger batch would copy its input
+        hidden = model.proj_in_conv(inputs.transpose(1, 2)).transpose(1, 2).contiguous()
         conditioning = model.condition_embedder(conditioning.to(self.dtype))
         sliding = constants.sliding
         if real is not None:
             sliding = sliding_mask(hidden.shape[1], self.dims.sliding_window, real, hidden.device)
         masks = {"sliding_attention": sliding, "full_attention": full_mask(real)}
         row_mask = full_mask(rows)
+        recomputed = spread(self.checkpointed_layers, self.dims.num_layers)
         for i, layer in enumerate(model.layers):
             mask = masks[self.dims.layer_types[i]]
             arguments = (hidden, constants.rotation, modulation, mask, conditioning, row_mask)
-            if self._is_checkpointed(i):
-                hidden = checkpoint(layer, *arguments, use_reentrant=False)
+            compute = layer if i not in self.swap else partial(self.swap, i, layer)
+            if torch.is_grad_enabled() and (i in recomputed or i in self.swap):
+                hidden = checkpoint(compute, *arguments, use_reentrant=False)
             else:
-                hidden = layer(*arguments)
+                hidden = compute(*arguments)
         shift, scale = (model.scale_shift_table + time[:, None]).chunk(2, dim=1)
         hidden = (model.norm_out(hidden) * (1 + scale) + shift).type_as(hidden)
         flow: Tensor = model.proj_out_conv(hidden.transpose(1, 2)).transpose(1, 2)
@@ -130,11 +137,6 @@ class Decoder(nn.Module):
         embedded: Tensor = module.linear_2(module.act1(module.linear_1(waves)))  # type: ignore[operator]
         modulation: Tensor = module.time_proj(module.act2(embedded))  # type: ignore[operator]
         return embedded, modulation.unflatten(1, (6, -1))
-
-    def _is_checkpointed(self, layer: int) -> bool:
-        count, of = min(self.checkpointed_layers, self.dims.num_layers), self.dims.num_layers
-        # the first of each stretch: recomputing the last layer while all others are held would save nothing
-        return torch.is_grad_enabled() and layer * count % of < count
 
     def _constants_for(self, positions: int, device: torch.device) -> _Constants:
         key = (positions, device, self.dtype)

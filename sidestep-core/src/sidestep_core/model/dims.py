@@ -165,6 +165,14 @@ def projection_shapes(dims: ModelDims) -> dict[str, tuple[int, int]]:
     return {f"layers.{i}.{name}": shape for i in range(dims.num_layers) for name, shape in block.items()}
 
 
+def spread(count: int, layers: int) -> frozenset[int]:
+    """Return which layers a number of them stands for, evenly spread: the first of each stretch.
+
+    Not the last of each: to recompute the model's last layer while all others are held would save nothing.
+    """
+    return frozenset(layer for layer in range(layers) if layer * min(count, layers) % layers < count)
+
+
 def decoder_parameters(dims: ModelDims) -> int:
     """Return how many parameters the decoder has."""
     hidden = dims.hidden_size

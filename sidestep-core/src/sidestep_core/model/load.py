@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderOobleck
 from diffusers.pipelines.ace_step import AceStepConditionEncoder
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -19,20 +19,48 @@ from sidestep_core.errors import CheckpointError
 from sidestep_core.model.components import build_condition_encoder, build_transformer, build_vae
 from sidestep_core.model.decoder import Decoder
 from sidestep_core.model.folder import SILENCE, SILENCE_KEY, ModelFolder, part_tensors
-from sidestep_core.model.headers import read_header, weight_files
+from sidestep_core.model.headers import TensorInfo, read_header, weight_files
 from sidestep_core.model.names import NULL_CONDITION, to_original
-from sidestep_core.model.streaming import Device, check, fill, read_tensor
+from sidestep_core.model.quantize import QuantizedLinear
+from sidestep_core.model.streaming import Device, Read, check, fill, read_tensor, reader
 
 
-def load_decoder(folder: ModelFolder, *, device: Device = "cpu", dtype: torch.dtype = torch.float32) -> Decoder:
+def load_decoder(
+    folder: ModelFolder,
+    *,
+    device: Device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    quantize: str = "none",
+    waiting: Collection[int] = (),
+) -> Decoder:
     """Return the frozen decoder of a model; nothing else of the weights is read.
+
+    Args:
+        folder: the model.
+        device: where the weights go.
+        dtype: their type there, the compute type.
+        quantize: keep the layers' projections in "int8" or "nf4"; each is quantized as it is read.
+        waiting: layers whose projections stay in main memory, for `block_swap.BlockSwap`.
 
     Raises:
         CheckpointError: weights or the silence latent are missing or not what the config says.
+        LoadError: a library that the quantization needs is missing.
     """
     with torch.device("meta"):
         transformer = build_transformer(folder.dims)
-    _fill_part(transformer, folder, "transformer", device, dtype)
+    projections = {f"{path}.weight" for path, part in transformer.layers.named_modules() if isinstance(part, nn.Linear)}
+
+    def read(name: str, info: TensorInfo) -> Tensor | nn.Module:
+        inside = name.removeprefix("layers.")
+        if inside not in projections:
+            return read_tensor(info, device, dtype)
+        place = "cpu" if int(inside.partition(".")[0]) in waiting else device
+        if quantize == "none":
+            return read_tensor(info, place, dtype)
+        # quantized where it is fast, whatever the compute type
+        return QuantizedLinear(read_tensor(info, device, torch.float32), quantize, dtype).to(place)
+
+    _fill_part(transformer, folder, "transformer", read)
     conditions = part_tensors(folder, "condition_encoder")
     null = {name: info for name, info in conditions.items() if name == NULL_CONDITION}
     check({NULL_CONDITION: (1, 1, folder.dims.condition_size)}, null, folder.name)
@@ -56,7 +84,7 @@ def load_condition_encoder(
     with torch.device("meta"):
         encoder = build_condition_encoder(folder.dims)
     encoder.silence_latent = None
-    _fill_part(encoder, folder, "condition_encoder", device, dtype)
+    _fill_part(encoder, folder, "condition_encoder", reader(device, dtype))
     encoder.silence_latent = load_silence(folder)[None].to(device, dtype)
     return encoder.requires_grad_(False).eval()
 
@@ -96,7 +124,8 @@ def load_vae(folder: ModelFolder, *, device: Device = "cpu", dtype: torch.dtype 
     except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"the config of the VAE in {path} cannot be used: {_first_line(error)}") from error
     files = weight_files(path, "diffusion_pytorch_model")
-    fill(vae, {key: info for file in files for key, info in read_header(file).items()}, str(path), device, dtype)
+    tensors = {key: info for file in files for key, info in read_header(file).items()}
+    fill(vae, tensors, str(path), reader(device, dtype))
     return vae.requires_grad_(False).eval()
 
 
@@ -123,11 +152,11 @@ def load_text_encoder(
     return tokenizer, model.to(device).requires_grad_(False).eval()
 
 
-def _fill_part(module: torch.nn.Module, folder: ModelFolder, part: str, device: Device, dtype: torch.dtype) -> None:
+def _fill_part(module: nn.Module, folder: ModelFolder, part: str, read: Read) -> None:
     found = part_tensors(folder, part)
     found.pop(SILENCE_KEY, None)
     rename = (lambda key: to_original(part, key)) if folder.layout == "original" else str
-    fill(module, found, folder.name, device, dtype, rename)
+    fill(module, found, folder.name, read, rename)
 
 
 def _load_pt(file: Path) -> Tensor:

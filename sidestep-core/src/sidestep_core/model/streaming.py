@@ -12,6 +12,8 @@ from sidestep_core.errors import CheckpointError
 from sidestep_core.model.headers import TensorInfo
 
 Device = str | torch.device
+# (name in the module, where it is) -> the tensor, or a module that takes the place of the one with that tensor
+Read = Callable[[str, TensorInfo], Tensor | nn.Module]
 _SHOWN = 3
 
 
@@ -19,26 +21,36 @@ def fill(
     module: nn.Module,
     tensors: Mapping[str, TensorInfo],
     where: str,
-    device: Device,
-    dtype: torch.dtype,
+    read: Read,
     rename: Callable[[str], str] = str,
 ) -> None:
-    """Give a module built on the meta device its weights; no weight is in memory twice.
+    """Give a module built on the meta device its weights, one after the other; none is in memory twice.
 
     Args:
         module: what to fill; all its parameters and persistent buffers must be among the tensors, and no others.
         tensors: name in the module -> where it is.
         where: how messages name the model.
-        device: where the weights go.
-        dtype: their type there.
+        read: what becomes of each of them, such as `reader`.
         rename: name in the module -> name that messages use.
 
     Raises:
         CheckpointError: tensors are missing, unexpected or of the wrong shape, or a file cannot be read.
     """
     check({name: tuple(value.shape) for name, value in module.state_dict().items()}, tensors, where, rename)
-    state = {name: read_tensor(info, device, dtype) for name, info in tensors.items()}
-    module.load_state_dict(state, assign=True)
+    state = {}
+    for name, info in tensors.items():
+        made = read(name, info)
+        if isinstance(made, nn.Module):
+            module.set_submodule(name.rpartition(".")[0], made)
+        else:
+            state[name] = made
+    # what is missing are the weights of modules that others took the place of
+    module.load_state_dict(state, strict=False, assign=True)
+
+
+def reader(device: Device, dtype: torch.dtype) -> Read:
+    """Return what reads every tensor as it is, into one type and onto one device."""
+    return lambda _, info: read_tensor(info, device, dtype)
 
 
 def check(

@@ -15,6 +15,7 @@ from sidestep_core.builtins import plugin as builtins
 from sidestep_core.configs import (
     DataConfig,
     KeepConfig,
+    MemoryConfig,
     ModelConfig,
     PreviewConfig,
     RunConfig,
@@ -27,7 +28,7 @@ from sidestep_core.model.names import module_path
 from sidestep_core.options import config, option
 from sidestep_core.plan import TrainPlan, make_plan
 from sidestep_core.requests import Chosen, Components, TrainRequest
-from sidestep_core.specs import AdapterType, BuildContext
+from sidestep_core.specs import AdapterType, BuildContext, Kept
 from sidestep_core.store.index import TensorStore
 from sidestep_core.store.noise import write_noise
 from sidestep_core.targets import Target
@@ -146,6 +147,12 @@ SMALL = AdapterType(
     config=SmallConfig,
     target="sidestep_core.testing.tiny_run:SmallAdapter",
     count=lambda config, out, in_, rank: (rank or config.rank) * (out + in_),
+    keeps=lambda config, out, in_, rank, mixed: Kept(
+        input=not config.dropout,
+        elements=(rank or config.rank) + in_ * (config.dropout > 0),
+        masks=in_ * (config.dropout > 0),
+        constant=mixed * (rank or config.rank) * (out + in_),
+    ),
 )
 
 
@@ -158,6 +165,7 @@ def tiny_request(run: Path, /, **tables: Mapping[str, Any]) -> TrainRequest:
         train=TrainConfig(**{**train, **tables.get("train", {})}),
         targets=TargetsConfig(**tables.get("targets", {})),
         keep=KeepConfig(**tables.get("keep", {})),
+        memory=MemoryConfig(**tables.get("memory", {})),
         run=RunConfig(**{"output_dir": run, "run_name": "tiny", "log_every": 1, **tables.get("run", {})}),
         preview=PreviewConfig(**{"seconds": 1.0, "steps": 2, **tables.get("preview", {})}),
     )

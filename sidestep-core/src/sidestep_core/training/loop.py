@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from sidestep_core.asking import Asked, listening
-from sidestep_core.device import make_accelerator, resolve_device, resolve_precision
+from sidestep_core.capabilities import check_memory
+from sidestep_core.device import free_memory, make_accelerator, resolve_device, resolve_precision
 from sidestep_core.errors import TrainingDiverged
 from sidestep_core.events import Event, Notice, RunStarted, StepSkipped
+from sidestep_core.fitting import Machine, fit
 from sidestep_core.plan import TrainPlan
 from sidestep_core.processes import Team, join
 from sidestep_core.runs import set_status
 from sidestep_core.training.checkpoints import read_checkpoint
 from sidestep_core.training.fingerprint import fingerprint
 from sidestep_core.training.keeping import Keeper
+from sidestep_core.training.memory_check import about_memory, naming_out_of_memory
 from sidestep_core.training.order import BatchPlan
 from sidestep_core.training.pieces import make_pieces
 from sidestep_core.training.previews import Previews
@@ -48,6 +51,7 @@ def train(plan: TrainPlan, *, stop: Callable[[], bool] = never) -> Iterator[Even
         TrainingDiverged: ten steps in a row were not finite; the state is saved.
         ResumeError: the checkpoint to go on from is damaged or does not fit.
         OtherProcessFailed: another process failed or is gone.
+        OutOfMemory: there was too little memory; what had been saved is complete.
         SidestepError: model, tensors or adapter cannot be used; then nothing is written.
     """
     device = resolve_device(plan.request.model.device)
@@ -57,6 +61,7 @@ def train(plan: TrainPlan, *, stop: Callable[[], bool] = never) -> Iterator[Even
 
 def _run(plan: TrainPlan, device: str, team: Team) -> Iterator[Event]:
     precision = resolve_precision(plan.request.model.precision, device)
+    check_memory(plan.request.memory, device)
     yield from (Notice(message=line, warning=True) for line in (*plan.notices, *uneven(plan, team)))
 
     same = fingerprint(plan, precision)
@@ -64,9 +69,13 @@ def _run(plan: TrainPlan, device: str, team: Team) -> Iterator[Event]:
     if checkpoint is not None:
         yield from (Notice(message=line, warning=True) for line in check_resume(plan, checkpoint, same))
 
+    machine = Machine(device=device, precision=precision, free=free_memory(device))
+    fits = fit(plan, machine)
+    yield from about_memory(plan, machine, fits)
     accelerator = make_accelerator(device, precision)
-    pieces = make_pieces(plan, device, precision) if team.main else {}
-    setup = make_setup(plan, accelerator, precision)
+    with naming_out_of_memory(plan, machine, fits.recomputed):
+        pieces = make_pieces(plan, device, precision) if team.main else {}
+        setup = make_setup(plan, accelerator, precision, recomputed=fits.recomputed)
     yield from setup.notices
     state = RunState(plan=plan, trainer=setup.trainer, fingerprint=same)
     if checkpoint is not None:
@@ -75,7 +84,8 @@ def _run(plan: TrainPlan, device: str, team: Team) -> Iterator[Event]:
     team.meet()  # whatever another process cannot load ends the run here
     team.share(setup.trainer.parameters)
     if not team.main:
-        assist(plan, setup, team, state.step)
+        with naming_out_of_memory(plan, machine, fits.recomputed):
+            assist(plan, setup, team, state.step)
         return
 
     keeper = Keeper(state, setup.validator)
@@ -85,7 +95,7 @@ def _run(plan: TrainPlan, device: str, team: Team) -> Iterator[Event]:
     yield from (Notice(message=line, warning=True) for line in said)
     previews = Previews(plan, state, pieces)
     try:
-        with listening(plan.run) as asked:
+        with listening(plan.run) as asked, naming_out_of_memory(plan, machine, fits.recomputed):
             yield RunStarted(
                 run=plan.run,
                 step=state.step,

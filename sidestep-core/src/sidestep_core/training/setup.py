@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import attrs
 import torch
 from accelerate import Accelerator
 
 from sidestep_core.builtins.window import Windowed
-from sidestep_core.device import DTYPES, Resolved, free_memory, main_memory
+from sidestep_core.capabilities import Resolved
+from sidestep_core.device import DTYPES, main_memory
 from sidestep_core.events import Notice
 from sidestep_core.interfaces import Adapter, TimestepSampler
-from sidestep_core.memory import MemoryEstimate
+from sidestep_core.model.block_swap import BlockSwap
 from sidestep_core.model.decoder import Decoder
 from sidestep_core.model.load import load_decoder
-from sidestep_core.plan import TrainPlan, memory_on
+from sidestep_core.plan import TrainPlan
 from sidestep_core.runs import RECORD
 from sidestep_core.specs import BuildContext
 from sidestep_core.training.averaging import Average
@@ -29,7 +28,6 @@ from sidestep_core.training.weighting import make_weighting
 
 # latents and conditioning are kept in memory up to this share of it
 MEMORY_SHARE = 0.25
-GIB = 2**30
 
 
 @attrs.frozen(kw_only=True)
@@ -53,8 +51,8 @@ class Setup:
     notices: tuple[Notice, ...]
 
 
-def make_setup(plan: TrainPlan, accelerator: Accelerator, precision: Resolved) -> Setup:
-    """Load and make everything a run needs.
+def make_setup(plan: TrainPlan, accelerator: Accelerator, precision: Resolved, *, recomputed: int = 0) -> Setup:
+    """Load and make everything a run needs; `recomputed` layers are computed again in the backward pass.
 
     Raises:
         CheckpointError: the model cannot be loaded.
@@ -63,18 +61,14 @@ def make_setup(plan: TrainPlan, accelerator: Accelerator, precision: Resolved) -
         LoadError: a component cannot be built.
     """
     songs = plan.songs
-    decoder = load_decoder(plan.model, device=accelerator.device, dtype=DTYPES[precision])
+    decoder = make_decoder(plan, accelerator.device, precision, recomputed=recomputed)
     stored = stored_bytes((*songs, *plan.held_out), plan.model.dims.condition_size)
     in_memory = stored <= MEMORY_SHARE * main_memory()
     null = decoder.null_condition[0].cpu()
     batches = Batches(songs, null, in_memory=in_memory)
     validator = make_validator(plan, _make_sampler(plan), null, in_memory=in_memory) if plan.held_out else None
 
-    memory = memory_on(plan, accelerator.device.type, precision)
-    budget = free_memory(str(accelerator.device)) + memory.weights  # the weights are already there
-    chosen = plan.checkpointed_layers
-    decoder.checkpointed_layers = memory.layers_to_checkpoint(budget) if chosen is None else chosen
-    notices = [*_about_memory(memory, budget, decoder.checkpointed_layers, chosen is None)]
+    notices = []
     if not in_memory:
         notices.append(Notice(message="the tensors do not fit into memory and are read while training"))
     if plan.held_out:
@@ -92,7 +86,7 @@ def make_setup(plan: TrainPlan, accelerator: Accelerator, precision: Resolved) -
     )
     if train.batch_size > 1:
         notices.append(Notice(message=f"{order.padding:.1%} of the frames in a batch are padding"))
-    trainer, said = _make_trainer(plan, decoder, accelerator, DTYPES[precision])
+    trainer, said = make_trainer(plan, decoder, accelerator, DTYPES[precision])
     notices.extend(Notice(message=line, warning=True) for line in said)
     return Setup(
         trainer=trainer,
@@ -104,21 +98,37 @@ def make_setup(plan: TrainPlan, accelerator: Accelerator, precision: Resolved) -
     )
 
 
-def _make_trainer(
+def make_decoder(plan: TrainPlan, device: torch.device, precision: Resolved, *, recomputed: int) -> Decoder:
+    """Load the frozen decoder as the memory settings want it."""
+    decoder = load_decoder(
+        plan.model,
+        device=device,
+        dtype=DTYPES[precision],
+        quantize=plan.request.memory.quantize_base,
+        waiting=plan.waiting_layers,
+    )
+    decoder.checkpointed_layers = recomputed
+    return decoder
+
+
+def make_trainer(
     plan: TrainPlan, decoder: Decoder, accelerator: Accelerator, dtype: torch.dtype
 ) -> tuple[Trainer, tuple[str, ...]]:
-    """Return the trainer and what its optimizer has to say."""
+    """Put an adapter on a decoder; return the trainer and what its optimizer has to say."""
     parts, train, context = plan.components, plan.request.train, _context(plan)
     torch.manual_seed(seed_of(train.seed, "adapter"))
     adapter: Adapter = parts.adapter.build(context)
     adapter.attach(decoder, plan.targets)
+    decoder.swap = BlockSwap({i: decoder.transformer.layers[i] for i in plan.waiting_layers}, accelerator.device)
+    decoder.swap.place(decoder)
     groups = adapter.groups(plan.learning_rate)
     peaks = [group["lr"] for group in groups]
     factory = parts.optimizer.build(context)
     optimizer = factory.create(groups)
     decoder.train()
-    # not accelerator.prepare: that would average gradients over processes, batch by batch; sharing.py adds them up
-    decoder = accelerator.prepare_model(decoder, evaluation_mode=True)
+    # the decoder is where it belongs: some of it may wait in main memory. Not accelerator.prepare: that would average
+    # gradients over processes, batch by batch; sharing.py adds them up
+    decoder = accelerator.prepare_model(decoder, device_placement=False, evaluation_mode=True)
     optimizer = accelerator.prepare_optimizer(optimizer)
     optimizer.train()
     sampler = _make_sampler(plan)
@@ -164,15 +174,3 @@ def _make_sampler(plan: TrainPlan) -> TimestepSampler:
     sampler: TimestepSampler = plan.components.timesteps.build(_context(plan))
     low, high = plan.request.train.timestep_min, plan.request.train.timestep_max
     return sampler if (low, high) == (0, 1) else Windowed(sampler, low, high)
-
-
-def _about_memory(memory: MemoryEstimate, budget: int, recomputed: int, automatic: bool) -> Iterator[Notice]:
-    layers, needed = len(memory.layers), memory.total(recomputed)
-    if automatic and recomputed:
-        yield Notice(message=f"recomputing {recomputed} of {layers} layers in the backward pass to save memory")
-    if needed > budget:
-        yield Notice(
-            message=f"this run may need {needed / GIB:.1f} GiB where {budget / GIB:.1f} GiB are free; "
-            "shorten it with --chunk-duration, or lower --batch-size or the rank",
-            warning=True,
-        )

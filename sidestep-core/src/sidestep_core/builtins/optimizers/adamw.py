@@ -8,9 +8,8 @@ from typing import Any
 import torch
 
 from sidestep_core.builtins.configs import WeightDecayConfig
+from sidestep_core.capabilities import CAPABILITIES
 from sidestep_core.specs import BuildContext
-
-FUSED_DEVICES = frozenset({"cpu", "cuda", "mps", "xpu"})
 
 
 class AdamW:
@@ -24,4 +23,5 @@ class AdamW:
         """Return AdamW over the groups, as one fused kernel where all their devices have it."""
         own = [dict(group) for group in groups]
         devices = {parameter.device.type for group in own for parameter in group["params"]}
-        return torch.optim.AdamW(own, weight_decay=self.weight_decay, fused=devices <= FUSED_DEVICES)
+        fused = all(kind in CAPABILITIES and CAPABILITIES[kind].fused for kind in devices)
+        return torch.optim.AdamW(own, weight_decay=self.weight_decay, fused=fused)
