@@ -176,7 +176,7 @@ def test_what_depends_on_the_weights_has_no_difference_alone(tmp_path):
             "are of different shapes",
         ),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "tensors",
 )
 def test_modules_that_are_not_whole_are_refused(tmp_path, parts, message):
     file = save(tmp_path / "x.safetensors", lycoris(**parts))
