@@ -166,7 +166,7 @@ def test_what_cannot_be_done_is_said_before_anything_is_loaded(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_type_that_cannot_be_heard_is_said_before_anything_is_loaded(
+def test_a_description_that_contradicts_the_tensors_is_said_before_anything_is_loaded(
     model: ModelFolder, adapter: Path, tmp_path: Path
 ) -> None:
     config = json.loads((adapter / "adapter_config.json").read_text())
@@ -174,7 +174,7 @@ def test_a_type_that_cannot_be_heard_is_said_before_anything_is_loaded(
     listening = Listening(
         sound=SOUND, output=tmp_path / "a.flac", adapter=adapter, compare=False, device="cpu", dtype="fp32"
     )
-    with pytest.raises(AdapterError, match="holds DoRA, not plain LoRA"):
+    with pytest.raises(AdapterError, match="says LORA with use_dora, the tensors are of lora"):
         next(listen(listening, model))
 
 
