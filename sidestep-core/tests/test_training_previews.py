@@ -195,7 +195,7 @@ def test_the_encoders_are_loaded_once_and_before_the_model(plan: MakePlan, monke
     order = []
     encode, setup = loop.make_pieces, loop.make_setup
     monkeypatch.setattr(loop, "make_pieces", lambda *args: (order.append("pieces"), encode(*args))[1])
-    monkeypatch.setattr(loop, "make_setup", lambda *args: (order.append("setup"), setup(*args))[1])
+    monkeypatch.setattr(loop, "make_setup", lambda *args, **how: (order.append("setup"), setup(*args, **how))[1])
     list(train(plan(preview={"prompt": "warm hip hop", "every": 1, "steps": 1})))
     assert order == ["pieces", "setup"]
 
