@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
+
+ProviderFailure = Literal[
+    "key", "quota", "rate", "unreachable", "refused", "too large", "no audio", "not found", "bad answer", "memory"
+]
 
 
 class SidestepError(Exception):
@@ -61,6 +65,22 @@ class ExportError(SidestepError):
 
 class OutOfMemory(SidestepError):
     """A run found too little memory; what it had saved is complete."""
+
+
+class ProviderError(SidestepError):
+    """A provider could not describe a song.
+
+    Attributes:
+        kind: "rate" and "unreachable" may pass and are tried again; "key" and "quota" end the batch; the others are
+            of this song alone: "refused" by the service, "too large", "no audio" (it could not hear), "not found",
+            "bad answer", "memory".
+        retry_after: seconds the service asked to wait.
+    """
+
+    def __init__(self, message: str, *, kind: ProviderFailure, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.retry_after = retry_after
 
 
 class TrainingDiverged(SidestepError):

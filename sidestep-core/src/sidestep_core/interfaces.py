@@ -5,10 +5,10 @@ Each target is called as `factory(config, context)` with its own config and a `s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import attrs
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from sidestep_core.events import Event
     from sidestep_core.targets import Target
+
+Confidence = Literal["high", "medium", "low"]
 
 
 class Adapter(Protocol):
@@ -128,17 +130,66 @@ class OptimizerFactory(Protocol):
         """
 
 
+@attrs.frozen(kw_only=True)
+class Track:
+    """A song as providers get it.
+
+    Attributes:
+        path: the audio file.
+        title: from its tags or its name, without control characters.
+        artist: the same; empty when not known.
+        duration: seconds.
+        known: sidecar fields that are known already, not empty ones only.
+    """
+
+    path: Path
+    title: str
+    artist: str = ""
+    duration: float = 0.0
+    known: Mapping[str, str] = attrs.field(factory=dict, hash=False)
+
+
+@attrs.frozen(kw_only=True)
+class Description:
+    """What a provider found out about one song.
+
+    Attributes:
+        fields: wanted sidecar fields as the source gave them; normalising makes them what sidecars hold.
+        confidence: of fields that the source itself is sure or unsure of.
+        doubts: what a person should know, one line each: what was reduced to fit in memory, cut or guessed.
+        source: what answered, such as a model's name.
+    """
+
+    fields: Mapping[str, str] = attrs.field(hash=False)
+    confidence: Mapping[str, Confidence] = attrs.field(factory=dict, hash=False)
+    doubts: tuple[str, ...] = ()
+    source: str = ""
+
+
 class Provider(Protocol):
-    """Fills sidecar fields of one track; a context manager that holds a model or a connection."""
+    """Fills sidecar fields of songs; a context manager that holds a model or a connection.
+
+    Its target is called with (config, context). One that is not offline is called from several threads at once.
+    """
 
     def __enter__(self) -> Provider:
-        """Open what is needed."""
+        """Open what is needed; raise `ProviderError` where nothing will work: no key, no server, no weights."""
 
     def __exit__(self, *error: object) -> None:
         """Free it."""
 
-    def describe(self, track: Any, wanted: frozenset[str]) -> Mapping[str, str]:
-        """Return the wanted fields it could fill; raise when the track could not be heard or found."""
+    def check(self) -> str:
+        """Say in one line what answers; free of charge. Raise `ProviderError` when nothing would."""
+
+    def describe(self, track: Track, wanted: frozenset[str], cancelled: Callable[[], bool]) -> Description:
+        """Return the wanted fields it could fill, an empty description if there are none.
+
+        It asks once: whoever calls it tries again. One that works long asks `cancelled` in between.
+
+        Raises:
+            ProviderError: the song could not be heard, found or described; its `kind` says whether to go on.
+            Cancelled: the user asked to stop.
+        """
 
 
 @attrs.frozen(kw_only=True)
