@@ -51,6 +51,7 @@ LIGHT = [
     ("tags", "clear", "songs", "--dry-run"),
     ("dataset", "--help"),
     ("export", "--help"),
+    ("bench", "--help"),
     ("demo", "--help"),
     ("ask", "--help"),
     ("preview", "--help"),
