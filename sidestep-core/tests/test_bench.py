@@ -16,11 +16,12 @@ from sidestep_core.configs import ModelConfig, TargetsConfig
 from sidestep_core.device import make_accelerator
 from sidestep_core.errors import UnknownName
 from sidestep_core.events import Notice
+from sidestep_core.history import FOLDER, entries
 from sidestep_core.model.dims import projection_shapes
 from sidestep_core.model.layout import resolve_model
 from sidestep_core.model.load import load_decoder
 from sidestep_core.requests import Chosen
-from sidestep_core.settings import Settings
+from sidestep_core.settings import DATA_VARIABLE, Settings, data_folder
 from sidestep_core.targets import choose_targets
 from sidestep_core.testing.tiny_run import SMALL, SmallConfig
 from sidestep_core.toolkit import Toolkit
@@ -162,7 +163,15 @@ def toolkit(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def events(toolkit):
+def home(tmp_path_factory):
+    """Give the tests a data folder of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(DATA_VARIABLE, str(tmp_path_factory.mktemp("home")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def events(toolkit, home):
     starts = {"list": (sys.executable, "-c", "import os, sys; os.listdir(sys.argv[1])", "{tensors}")}
     return list(toolkit.bench(SETTINGS, ModelConfig(device="cpu"), starts=starts))
 
@@ -184,6 +193,11 @@ def test_everything_is_measured_and_told(events):
     assert all(math.isfinite(figure) and figure > 0 for figure in figures)
     assert [loop.seconds for loop in done.loops] == [1.0]
     assert [start.command for start in done.starts] == ["list"]
+
+
+def test_the_run_that_was_measured_is_not_in_the_history(events, toolkit):
+    assert list((data_folder() / FOLDER).parent.iterdir()) == [data_folder() / FOLDER]  # it was there for a while
+    assert entries() == []
 
 
 def test_an_unknown_type_is_refused_before_anything_is_made(toolkit):

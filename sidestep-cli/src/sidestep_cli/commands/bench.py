@@ -11,6 +11,7 @@ from sidestep_core.bench.settings import BenchConfig, BenchFinished, StepFigure
 from sidestep_core.configs import ModelConfig
 from sidestep_core.events import Event, Notice
 
+from sidestep_cli.display import note_line
 from sidestep_cli.output import json_option, print_json, print_table
 from sidestep_cli.parts import Group, Resolved
 from sidestep_cli.session import Session, pass_session
@@ -52,7 +53,7 @@ def bench(session: Session, settings: Resolved, as_json: bool) -> None:
 
 def _show(event: Event, *, as_json: bool) -> None:
     if isinstance(event, Notice):
-        click.echo(event.message, err=True)
+        click.echo(note_line(event), err=True)
     if isinstance(event, BenchFinished) and as_json:
         print_json(attrs.asdict(event))
     elif isinstance(event, BenchFinished):

@@ -11,6 +11,8 @@ from sidestep_core.bench.settings import LoopFigure
 from sidestep_core.bench.timing import Clock, Step, in_turn, ratio
 from sidestep_core.configs import DataConfig, ModelConfig, RunConfig, TrainConfig
 from sidestep_core.events import Event, StepsDone
+from sidestep_core.history import forget
+from sidestep_core.plan import FRAMES_PER_SECOND
 from sidestep_core.requests import Choice, TrainRequest
 from sidestep_core.store.noise import write_noise
 
@@ -60,9 +62,9 @@ def measure_loop(
     events = toolkit.train(toolkit.plan(request))
     taken = in_turn({"run": lambda: _to_report(events), "bare": lambda: _repeat(bare)}, clock, rounds)
     events.close()  # type: ignore[attr-defined]
-    seconds = frames / 25
+    forget(folder / "run")
     return LoopFigure(
-        seconds=seconds,
+        seconds=frames / FRAMES_PER_SECOND,
         bare=statistics.median(taken["bare"]) / STEPS,
         overhead=ratio(taken["run"], taken["bare"]) - 1,
     )
