@@ -177,8 +177,14 @@ def test_a_run_that_was_stopped_ends_in_the_same_bytes(plan, monkeypatch, name, 
     assert files(stopped.run / "final") == files(straight.run / "final")
 
 
-@every_kind
-@every_type
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        pytest.param(name, kind, marks=[pytest.mark.slow] if kind == "int8" and name != "lora" else [])
+        for name in TYPES
+        for kind in ("nf4", "int8")
+    ],
+)
 def test_loss_falls(plan, name, kind):
     made = plan(name, "run", epochs=16, quantize_base=kind)
     losses = [event.loss for event in train(made) if isinstance(event, EpochDone)]
