@@ -49,19 +49,23 @@ def trained(toolkit, tensors, tiny_checkpoint, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("adapter", "precision", "memory"),
+    ("target", "adapter", "precision", "memory"),
     [
-        ("lora", "fp32", {"quantize_base": "nf4"}),
-        ("lora", "bf16", {"quantize_base": "int8", "gradient_checkpointing": True}),
-        ("dora", "fp32", {"quantize_base": "nf4", "block_swap": 4}),
+        ("native", "lora", "fp32", {"quantize_base": "nf4"}),
+        ("comfyui", "lora", "bf16", {"quantize_base": "int8", "gradient_checkpointing": True}),
+        ("native", "dora", "fp32", {"quantize_base": "nf4", "block_swap": 4}),
+        ("comfyui", "dora", "fp32", {"quantize_base": "int8"}),
+        ("native", "lokr", "fp32", {"quantize_base": "nf4"}),
+        ("comfyui", "loha", "fp32", {"quantize_base": "int8"}),
+        ("comfyui", "oft", "fp32", {"quantize_base": "nf4"}),
     ],
 )
 def test_what_was_learned_in_little_memory_is_exported_with_proof(
-    toolkit, trained, tiny_checkpoint, tmp_path, adapter, precision, memory
+    toolkit, trained, tiny_checkpoint, tmp_path, target, adapter, precision, memory
 ):
     losses, folder = trained(adapter, precision, **memory)
     assert losses[-1] < losses[0]
     model = resolve_model(tiny_checkpoint, "base")
-    report = toolkit.export("native", ExportRequest(adapter=folder, output=tmp_path / "native", model=model))
+    report = toolkit.export(target, ExportRequest(adapter=folder, output=tmp_path / "out", model=model))
     assert report.modules == 44
     assert report.error < 1e-5

@@ -1,7 +1,5 @@
 """Measured memory: what is counted, and that the estimate is near it."""
 
-import gc
-
 import attrs
 import pytest
 import torch
@@ -77,7 +75,6 @@ def test_what_goes_away_is_no_longer_counted():
     with LiveBytes() as counter:
         for _ in range(5):
             torch.zeros(256)
-            gc.collect()
     assert counter.peak == KB
 
 
@@ -113,6 +110,7 @@ def test_nothing_is_written(plan):
     assert not made.run.exists()
 
 
+@pytest.mark.slow
 def test_the_measurement_has_a_process_of_its_own(plan):
     spec = attrs.evolve(SMALL, count=None, keeps=None)  # functions without a name cannot be sent
     made = plan(components=attrs.evolve(tiny_components(), adapter=Chosen(spec=spec)))
