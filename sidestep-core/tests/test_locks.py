@@ -80,18 +80,19 @@ def test_a_process_that_is_killed_gives_its_lock_back(holder, tmp_path):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows cannot fork")
 def test_a_forked_child_that_lives_on_does_not_keep_the_lock(tmp_path):
     lock = take_lock(tmp_path)
-    ready, go = os.pipe(), os.pipe()
+    reader, writer = os.pipe()
     child = os.fork()
     if not child:
-        os.write(ready[1], b".")
-        os.read(go[0], 1)
-        os._exit(0)
-    os.read(ready[0], 1)
-    assert is_locked(tmp_path) is True
-    lock.release()
-    assert is_locked(tmp_path) is False
-    os.write(go[1], b".")
-    assert os.waitpid(child, 0)[1] == 0
+        os.write(writer, b".")
+        signal.pause()
+    try:
+        os.read(reader, 1)
+        assert is_locked(tmp_path) is True
+        lock.release()
+        assert is_locked(tmp_path) is False
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 def test_a_copied_folder_is_not_locked(tmp_path):
