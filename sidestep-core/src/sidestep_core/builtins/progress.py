@@ -113,6 +113,7 @@ def _course(event: RunStarted | EpochDone | StepSkipped | RunFinished) -> Fields
                 "steps_per_epoch": event.steps_per_epoch,
                 "songs": event.songs,
                 "trainable": event.trainable,
+                "processes": event.processes,
             }
         case EpochDone():
             return {
