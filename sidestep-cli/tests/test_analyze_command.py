@@ -249,7 +249,7 @@ def test_pictures_that_cannot_be_drawn_are_told_before_the_work(
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     result = analyze("--plot")
     assert result.code == 2
-    assert result.err == "error: --plot needs matplotlib: pip install 'sidestep-core[plot]'\n"
+    assert result.err == "error: pictures need matplotlib: pip install 'sidestep-core[plot]'\n"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from sidestep_core.analysis.result import Analysis, map_file, map_text, write_ma
 from sidestep_core.configs import ModelConfig
 from sidestep_core.errors import Cancelled, ConfigError
 from sidestep_core.events import AnalysisFinished, RankMapSaved
+from sidestep_core.plotting.draw import check_picture
 
 from sidestep_cli.analysis_screen import analysis_screen
 from sidestep_cli.display import follow
@@ -50,7 +51,7 @@ def analyze(session: Session, settings: Resolved, plot: bool, as_json: bool) -> 
         raise ConfigError("no tensors to analyze: give --dataset-dir, a folder made by 'sidestep preprocess'")
     path = map_file(config)
     if plot:
-        _check_plotting()
+        check_picture(path.with_suffix(".png"))
     screen = analysis_screen(session, as_json=as_json)
     with stop_on_signals(PROMISE) as stop:
         try:
@@ -84,9 +85,3 @@ def _save(analysis: Analysis, path: Path, plot: bool) -> RankMapSaved:
     from sidestep_core.analysis.plot import write_pictures
 
     return RankMapSaved(path=path, pictures=write_pictures(analysis, path))
-
-
-def _check_plotting() -> None:
-    from sidestep_core.analysis.plot import check_plotting
-
-    check_plotting()
