@@ -15,6 +15,7 @@ import attrs
 import pytest
 from sidestep_cli.main import run
 from sidestep_cli.session import Session
+from sidestep_core.analysis.config import AnalyzeConfig
 from sidestep_core.configs import DataConfig, ModelConfig, PreprocessConfig, RunConfig, TrainConfig
 from sidestep_core.errors import ConfigError
 from sidestep_core.events import Event, PreprocessFinished
@@ -43,6 +44,7 @@ def settle(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """Fix home, width and environment, and make a folder the working folder."""
     monkeypatch.setenv("SIDESTEP_CONFIG_DIR", str(folder / "config"))
     monkeypatch.setenv("SIDESTEP_DATA_DIR", str(folder / "data"))
+    monkeypatch.setenv("SIDESTEP_CACHE_DIR", str(folder / "cache"))
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.delenv("SIDESTEP_DISABLE_PLUGINS", raising=False)
@@ -85,6 +87,7 @@ class Noting(Toolkit):
         super().__init__(settings=Settings(folder / "none.toml"))
         self.requests: list[TrainRequest] = []
         self.tensors: list[tuple[PreprocessConfig, ModelConfig]] = []
+        self.analyses: list[tuple[AnalyzeConfig, ModelConfig]] = []
 
     def plan(self, request: TrainRequest) -> Never:
         """Note a run."""
@@ -98,6 +101,13 @@ class Noting(Toolkit):
         self.tensors.append((config, model))
         yield PreprocessFinished(written=1, kept=0, rejected=(), seconds=1.0, cut_lyrics=0, output=Path("noted"))
 
+    def analyze(
+        self, config: AnalyzeConfig, model: ModelConfig, *, cancelled: Callable[[], bool] = never
+    ) -> Iterator[Event]:
+        """Note an analysis."""
+        self.analyses.append((config, model))
+        raise ConfigError("noted")
+
 
 @pytest.fixture(scope="session")
 def _installed(tmp_path_factory: pytest.TempPathFactory) -> Noting:
@@ -109,6 +119,7 @@ def noting(_installed: Noting) -> Noting:
     """Return a toolkit that notes what a command line asks for; nothing is noted yet."""
     _installed.requests.clear()
     _installed.tensors.clear()
+    _installed.analyses.clear()
     return _installed
 
 
@@ -118,7 +129,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
 
     def begin(*args: str | Path, program: str = "", **variables: str) -> subprocess.Popen[str]:
-        folders = {"SIDESTEP_CONFIG_DIR": str(tmp_path / "config"), "SIDESTEP_DATA_DIR": str(tmp_path / "data")}
+        folders = {f"SIDESTEP_{kind.upper()}_DIR": str(tmp_path / kind) for kind in ("config", "data", "cache")}
         environment = {**os.environ, **folders, "COLUMNS": "100", **variables}
         how = ["-c", program] if program else ["-m", "sidestep_cli"]
         command = [sys.executable, *how, *map(str, args)]

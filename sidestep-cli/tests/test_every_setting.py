@@ -1,4 +1,4 @@
-"""Every setting of `train` and `preprocess`: by each of its flags, by a preset, and which of the two wins."""
+"""Every setting of the commands that have them: by each of its flags, by a preset, and which of the two wins."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import attrs
 import pytest
 import tomli_w
+from sidestep_cli.commands.analyze import analyze
 from sidestep_cli.commands.preprocess import preprocess
 from sidestep_cli.commands.train import GROUPS, INLINE, SLOTS
 from sidestep_cli.parts import Part, find_parts
@@ -79,6 +80,8 @@ def cases(parts: Iterator[Part]) -> list[Case]:
 TRAIN = cases(find_parts(GROUPS, SLOTS, (), plugins=PLUGINS, tables={}, taken={"--help", "-h", "--preset"}))
 assert isinstance(preprocess, SlotCommand)
 TENSORS = cases(find_parts(preprocess.groups, (), (), plugins=PLUGINS, tables={}, taken={"--help", "-h"}))
+assert isinstance(analyze, SlotCommand)
+ANALYSIS = cases(find_parts(analyze.groups, (), (), plugins=PLUGINS, tables={}, taken={"--help", "-h"}))
 INLINE_TENSORS = [
     case
     for case in cases(find_parts(GROUPS, SLOTS, INLINE, plugins=PLUGINS, tables={}, taken={"--help", "-h", "--preset"}))
@@ -201,6 +204,16 @@ def test_every_flag_of_preprocess_sets_its_setting(run_cli: RunCli, noting: Any,
     config = model if case.table == "model" else tensors
     assert isinstance(config, ModelConfig | PreprocessConfig)
     assert getattr(config, case.setting.name) == case.value
+
+
+@pytest.mark.parametrize(("case", "flag"), spellings([c for c in ANALYSIS if c.setting.name != "timestep_focus"]))
+def test_every_flag_of_analyze_sets_its_setting(run_cli: RunCli, noting: Any, case: Case, flag: str) -> None:
+    needed = ("-d", "t", "--rank-max", "1024")
+    assert run_cli("analyze", *needed, *case.words(flag), toolkit=noting).err == "error: noted\n"
+    ((config, model),) = noting.analyses
+    expected = ("t", *case.value) if case.setting.name == "dataset_dir" else case.value
+    found = getattr(model if case.table == "model" else config, case.setting.name)
+    assert found == (tuple(map(Path, expected)) if case.setting.name == "dataset_dir" else expected)
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=str(case)) for case in INLINE_TENSORS])

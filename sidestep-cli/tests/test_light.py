@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from sidestep_core.store.index import Source, StoredSong, TensorStore, write_index
+from sidestep_core.analysis.rank_map import dataset_hash
+from sidestep_core.store.index import Source, StoredSong, TensorStore, open_store, write_index
 from sidestep_core.synthetic import write_songs
 
 HEAVY = (
@@ -58,6 +59,7 @@ LIGHT = [
     ("preprocess", "--help"),
     ("estimate", "--help"),
     ("devices", "--help"),
+    ("analyze", "--help"),
     ("train", "--help"),
     ("train", "--preprocess", "--help"),
 ]
@@ -134,6 +136,9 @@ def test_wrong_usage_is_told_without_loading_anything(folder: Path) -> None:
         ("train", "--epochs", "0"),
         ("train", "-d", "nowhere", "-o", "run"),
         ("preprocess", "-i", "songs"),
+        ("analyze",),
+        ("analyze", "-d", "nowhere"),
+        ("analyze", "-d", "nowhere", "--timestep-focus", "loud"),
         ("export", "songs", "-t", "nothing"),
         ("ask", "songs", "save"),
         ("preview", "-o", "a.flac", "--seconds", "0"),
@@ -164,3 +169,19 @@ def test_a_run_is_planned_without_loading_anything(folder: Path, tiny_checkpoint
 
 def test_memory_for_another_card_is_worked_out_without_loading_anything(folder: Path, tiny_checkpoint: Path) -> None:
     assert heavy(modules_after(folder, "estimate", "-c", str(tiny_checkpoint), "--free", "8")) == []
+
+
+def test_a_rank_map_is_used_and_refused_without_loading_anything(
+    folder: Path, tiny_checkpoint: Path, tensors: Path
+) -> None:
+    args = ("train", "-c", str(tiny_checkpoint), "-d", str(tensors), "-o", "run", "--dry-run")
+    rank_map = {
+        "version": 2,
+        "rank_pattern": {"layers.0.mlp.up_proj": 16},
+        "alpha_pattern": {"layers.0.mlp.up_proj": 32},
+    }
+    known = {"model_variant": "base", "dataset_hash": dataset_hash([open_store(tensors)])}
+    (tensors / "fisher_map.json").write_text(json.dumps({**rank_map, **known}))
+    assert heavy(modules_after(folder, *args)) == []
+    (tensors / "fisher_map.json").write_text(json.dumps(rank_map))
+    assert heavy(modules_after(folder, *args, code=2)) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,30 @@ def test_preprocess_as_published_runs(run_cli: RunCli, here: Path) -> None:
         *shlex.split("preprocess --audio-dir ./my_songs --tensor-output ./my_tensors --normalize peak --workers 1")
     )
     assert (result.code, result.out.partition(" (")[0]) == (0, "2 songs")
+
+
+@pytest.mark.usefixtures("here")
+def test_every_published_flag_of_analyze_is_understood(run_cli: RunCli, noting: Any) -> None:
+    words = (
+        "analyze -c ./checkpoints -M base -d ./my_tensors -r 32 --rank-min 8 --rank-max 96 --timestep-focus texture "
+        "--fisher-runs 2 --fisher-batches 20 --convergence-patience 4 --output ./maps --device cpu --precision fp32"
+    )
+    assert run_cli("--yes", *shlex.split(words), toolkit=noting).err == "error: noted\n"
+    ((config, model),) = noting.analyses
+    assert (config.rank, config.rank_min, config.rank_max, config.timestep_focus) == (32, 8, 96, "texture")
+    assert (config.runs, config.batches, config.convergence_patience, config.output) == (2, 20, 4, Path("maps"))
+    assert (model.model, model.device, model.precision) == ("base", "cpu", "fp32")
+
+
+@pytest.mark.usefixtures("here")
+def test_analyze_as_published_runs_and_train_finds_its_map(run_cli: RunCli, here: Path, tensors: Path) -> None:
+    (here / "my_tensors").unlink()
+    shutil.copytree(tensors, here / "my_tensors")
+    assert run_cli(*shlex.split("--yes analyze -c ./checkpoints -M base -d ./my_tensors")).code == 0
+    plan = json.loads(run_cli(*shlex.split(TRAIN), "--dry-run", "--json").out)
+    assert plan["rank_map"] == "my_tensors/fisher_map.json"
+    plan = json.loads(run_cli(*shlex.split(TRAIN), "--ignore-fisher-map", "--dry-run", "--json").out)
+    assert (plan["rank_map"], len(plan["targets"])) == (None, 44)
 
 
 @pytest.mark.usefixtures("here")

@@ -7,7 +7,7 @@ from sidestep_core.specs import AdapterType
 
 from sidestep_adapters.configs import DoraConfig, LohaConfig, LokrConfig, LoraConfig, OftConfig
 from sidestep_adapters.kept import kept_by_dora, kept_by_loha, kept_by_lokr, kept_by_lora, kept_by_oft
-from sidestep_adapters.sizes import count_dora, count_loha, count_lokr, count_lora, count_oft
+from sidestep_adapters.sizes import count_dora, count_loha, count_lokr, count_lora, count_oft, mapped_blocks
 
 sidestep_api = 1
 
@@ -65,5 +65,6 @@ def sidestep_adapters() -> list[AdapterType]:
             format="peft",
             count=count_oft,
             keeps=kept_by_oft,
+            sizes=mapped_blocks,
         ),
     ]

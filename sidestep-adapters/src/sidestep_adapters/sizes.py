@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from math import isqrt
+from collections.abc import Sequence
+from math import gcd, isqrt, log2
 from typing import Protocol
 
 import attrs
@@ -86,6 +87,20 @@ def block_size(config: OftConfig, in_features: int, own: int | None) -> int:
     wanted = own or config.block_size
     divisors = (size for size in range(2, in_features + 1) if in_features % size == 0)
     return min(divisors, key=lambda size: (abs(size - wanted), size))
+
+
+def mapped_blocks(config: OftConfig, targets: Sequence[Target]) -> Sequence[Target]:
+    """Return targets with block sizes for the ranks of a rank map: the nearest powers of two, without an alpha.
+
+    A file holds blocks of one size only, so all must divide each other and every projection's inputs.
+    """
+    common = gcd(*(target.in_features for target in targets))
+    largest = common & -common  # the largest power of two that divides it
+
+    def block(rank: int) -> int:
+        return min(max(2, 1 << round(log2(rank))), largest)
+
+    return [attrs.evolve(target, rank=block(target.rank or config.block_size), alpha=None) for target in targets]
 
 
 def count_lora(config: LoraConfig, out_features: int, in_features: int, rank: int | None) -> int:

@@ -8,11 +8,13 @@ import click
 from sidestep_core import events
 from sidestep_core.events import Event
 
+from sidestep_cli.analysis_screen import analysis_screen
 from sidestep_cli.display import Screen, StillScreen, note_line, preprocess_screen, train_screen
 from sidestep_cli.session import Session
 
 TITLES = {
     "model": "making a tiny model and songs",
+    "analyze": "finding out which projections matter",
     "train": "training a LoRA",
     "export": "exporting, and reading back what was written",
 }
@@ -33,9 +35,11 @@ class DemoScreen(StillScreen):
     def show(self, event: Event) -> None:
         """Show one event; the stages of the demonstration itself change the screen."""
         match event:
-            case events.StageStarted(stage="model" | "train" | "export"):
+            case events.StageStarted(stage="model" | "analyze" | "train" | "export"):
                 self._leave()
                 click.secho(TITLES[event.stage], bold=True, err=True)
+                if event.stage == "analyze":
+                    self._enter(analysis_screen(self._session, as_json=False))
                 if event.stage == "train":
                     self._enter(train_screen(self._session, as_json=False))
             case events.StageStarted() if self._screen is None:

@@ -22,6 +22,7 @@ STAGES: Mapping[str, str] = {
     "text": "captions",
     "condition": "conditioning",
     "pt": "pt files",
+    "spectrum": "eff. ranks",
     "prompt": "reading the prompt",
     "generate": "generating",
     "decode": "decoding",

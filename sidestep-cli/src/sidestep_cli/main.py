@@ -32,6 +32,7 @@ SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
         "dataset": _command("dataset", "List a folder's songs and captions in one file."),
         "tags": _command("tags", "Change the trigger tag of many songs at once."),
         "preprocess": _command("preprocess", "Make training tensors from songs and captions."),
+        "analyze": _command("analyze", "Find out which projections matter for your songs."),
         "estimate": _command("estimate", "Work out how much memory a run takes, and whether it fits."),
         "train": _command("train", "Train an adapter on tensors."),
         "ask": _command("ask", "Ask a run that is training to save, preview or stop."),

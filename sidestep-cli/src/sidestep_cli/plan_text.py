@@ -8,10 +8,12 @@ from typing import Any
 
 import click
 from sidestep_core.conversion import unstructure
+from sidestep_core.model.dims import projection_shapes
 from sidestep_core.plan import TrainPlan
 from sidestep_core.presets import request_tables
 from sidestep_core.requests import Choice
 
+from sidestep_cli.analysis_text import print_ranks
 from sidestep_cli.memory_text import memory_dict, memory_parts, recomputed_layers
 from sidestep_cli.output import amount, duration, plural, print_facts, print_json, print_table, size, warn
 
@@ -25,6 +27,10 @@ def print_plan(plan: TrainPlan, *, as_json: bool) -> None:
     click.echo()
     _print_modules(plan)
     click.echo()
+    if plan.rank_map is not None:
+        ranks = {target.name: target.rank for target in plan.targets if target.rank is not None}
+        print_ranks(ranks, projection_shapes(plan.model.dims))
+        click.echo()
     _print_memory(plan)
     for notice in plan.notices:
         warn(notice)
@@ -45,6 +51,9 @@ def _facts(plan: TrainPlan) -> Iterator[tuple[str, str]]:
     if plan.held_out:
         yield "held out", plural(len(plan.held_out), "song")
     yield "adapter", _described(request.adapter)
+    if plan.rank_map is not None:
+        left = len(projection_shapes(plan.model.dims)) - len(plan.targets)
+        yield "rank map", f"{plan.rank_map.path}: ranks of their own, {plural(left, 'projection')} left out"
     trainable = "not known before it is built" if plan.trainable is None else f"{plan.trainable:,} parameters"
     yield "trained", f"{trainable} on {plural(len(plan.targets), 'projection')}"
     train = request.train
@@ -132,6 +141,8 @@ def _as_dict(plan: TrainPlan) -> dict[str, Any]:
         "held_out": [song.name for song in plan.held_out],
         "trainable": plan.trainable,
         "targets": [target.name for target in plan.targets],
+        "rank_map": None if plan.rank_map is None else str(plan.rank_map.path),
+        "ranks": {target.name: target.rank for target in plan.targets if target.rank is not None},
         "steps_per_epoch": plan.steps_per_epoch,
         "total_steps": plan.total_steps,
         "warmup_steps": plan.warmup_steps,

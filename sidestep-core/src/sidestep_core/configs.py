@@ -231,6 +231,16 @@ class TargetsConfig:
         help="Ranks for projections by full name, as PATTERN=RANK or PATTERN=RANK/ALPHA; the last pattern that matches "
         "counts, and alpha keeps its ratio to the rank unless it is given.",
     )
+    ignore_fisher_map: bool = option(
+        default=False, help="Train without the rank map that 'sidestep analyze' left beside the tensors."
+    )
+    fisher_map: Path | None = option(
+        default=None, advanced=True, help="Rank map to use; fisher_map.json in a tensor folder when not given."
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if self.ignore_fisher_map and self.fisher_map is not None:
+            raise ValueError("ignore_fisher_map and fisher_map contradict each other")
 
 
 @config

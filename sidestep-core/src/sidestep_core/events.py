@@ -1,4 +1,4 @@
-"""What preprocessing and training report: typed events, yielded by the functions that do the work."""
+"""What preprocessing, analysis and training report: typed events, yielded by the functions that do the work."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
+
+from sidestep_core.analysis.result import Analysis
 
 
 @attrs.frozen(kw_only=True)
@@ -26,7 +28,7 @@ class Notice(Event):
 
 @attrs.frozen(kw_only=True)
 class StageStarted(Event):
-    """A stage of preprocessing begins: `total` songs have to go through it."""
+    """A stage of preprocessing or of an analysis begins: `total` songs or weights have to go through it."""
 
     stage: str
     total: int
@@ -68,6 +70,33 @@ class PreprocessFinished(Event):
     seconds: float
     cut_lyrics: int
     output: Path
+
+
+# Analysis: stages and songs are told by `StageStarted`, `SongFinished` and `SongRejected`
+
+
+@attrs.frozen(kw_only=True)
+class WeightMeasured(Event):
+    """The effective rank of one projection's weight is known."""
+
+    stage: str
+    name: str
+    effective_rank: int
+
+
+@attrs.frozen(kw_only=True)
+class AnalysisFinished(Event):
+    """Scores and ranks of all projections are known; nothing is written yet."""
+
+    analysis: Analysis
+
+
+@attrs.frozen(kw_only=True)
+class RankMapSaved(Event):
+    """The rank map was written, and pictures of it if they were asked for."""
+
+    path: Path
+    pictures: tuple[Path, ...] = ()
 
 
 # Training

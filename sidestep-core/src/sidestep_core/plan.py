@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from sidestep_core.analysis.rank_map import RankMap, find_rank_map, map_notices
 from sidestep_core.configs import DataConfig, KeepConfig, MemoryConfig, RunConfig, TrainConfig
 from sidestep_core.errors import ConfigError, DatasetError, ResumeError
 from sidestep_core.memory import MemoryEstimate, estimate_memory
@@ -41,6 +42,7 @@ class TrainPlan:
         held_out: songs kept for validation.
         previewed: songs whose captions and lyrics previews are made with.
         targets: projections that get an adapter.
+        rank_map: which of them, and with what ranks; None without one.
         trainable: parameters that are trained (None if the adapter type cannot tell before it is built).
         learning_rate: peak rate.
         window: longest crop in frames, None for whole songs.
@@ -65,6 +67,7 @@ class TrainPlan:
     held_out: tuple[TrainSong, ...]
     previewed: tuple[TrainSong, ...]
     targets: tuple[Target, ...]
+    rank_map: RankMap | None
     trainable: int | None
     learning_rate: float
     window: int | None
@@ -115,7 +118,7 @@ def make_plan(
 
     Raises:
         ConfigError: there is no output folder, it holds another run, settings do not fit the number of folders, or a
-            song to preview is not there.
+            song to preview is not there; a rank map is there, but was made for other tensors or another model.
         DatasetError: there is nothing to train on, or the folders cannot be trained on together.
         AdapterError: the settings select no projection.
         ResumeError: there is no checkpoint to go on from.
@@ -126,16 +129,20 @@ def make_plan(
     stores = tuple(_measured(store) for store in stores)
     songs, held_out = _songs(stores, request)
     visits = sum(song.visits for song in songs)
-    targets = choose_targets(projection_shapes(model.dims), request.targets)
+    model_identity = identity(model)
+    rank_map = find_rank_map(request.targets, model, model_identity, stores)
+    targets = choose_targets(
+        projection_shapes(model.dims), request.targets, _mapped(rank_map, components.adapter, model)
+    )
     trainable = count_parameters(components, targets)
     steps_per_epoch = math.ceil(math.ceil(visits / request.train.batch_size) / request.train.accumulation)
     total = request.train.epochs * steps_per_epoch
     total = min(total, request.train.max_steps or total)
     layers = checkpointed_layers(request.memory, model.dims.num_layers)
-    model_identity = identity(model)
     patience = 0 if _holds_its_loss(components) else request.keep.early_stop_patience
     notices = (
         *_notices(model, model_identity, stores),
+        *_about_map(rank_map, request.train, components),
         *_about_keeping(request.keep, patience, total // steps_per_epoch, held_out),
     )
     return TrainPlan(
@@ -148,6 +155,7 @@ def make_plan(
         held_out=held_out,
         previewed=previewed_songs(request.preview, [*held_out, *songs]),
         targets=targets,
+        rank_map=rank_map,
         trainable=trainable,
         learning_rate=peak_rate(request.train, components),
         window=crop_frames(request.data),
@@ -337,3 +345,16 @@ def _about_keeping(keep: KeepConfig, patience: int, epochs: int, held_out: Seque
             f"the best adapter is not looked for: that begins after {keep.save_best_after} epochs (--save-best-after) "
             f"and the run has {epochs}"
         )
+
+
+def _mapped(found: RankMap | None, adapter: Chosen[AdapterType], model: ModelFolder) -> Sequence[Target] | None:
+    """Return the projections of a rank map, with sizes as the adapter type takes them."""
+    return None if found is None else adapter.spec.fit(config_of(adapter), found.targets(model))
+
+
+def _about_map(found: RankMap | None, train: TrainConfig, components: Components) -> Iterator[str]:
+    if found is not None:
+        # an optimizer with a rate of its own means something else by it
+        usual = components.optimizer.spec.default_learning_rate is None
+        rate = peak_rate(train, components) if usual else None
+        yield from map_notices(found, rate, components.adapter.spec.name)

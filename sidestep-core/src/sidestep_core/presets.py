@@ -28,6 +28,7 @@ LOCAL = frozenset(
         "model.checkpoint_dir",
         "model.device",
         "data.dataset_dir",
+        "targets.fisher_map",
         "run.output_dir",
         "run.run_name",
         "run.resume_from",

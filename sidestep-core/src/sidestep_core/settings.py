@@ -15,6 +15,7 @@ from sidestep_core.options import Option, config, option, options_of
 
 CONFIG_VARIABLE = "SIDESTEP_CONFIG_DIR"
 DATA_VARIABLE = "SIDESTEP_DATA_DIR"
+CACHE_VARIABLE = "SIDESTEP_CACHE_DIR"
 FILE_NAME = "settings.toml"
 
 
@@ -58,6 +59,15 @@ def data_folder() -> Path:
     from platformdirs import user_data_path
 
     return user_data_path("sidestep", appauthor=False)
+
+
+def cache_folder() -> Path:
+    """Return the folder of what can be made again at any time; it need not exist."""
+    if given := os.environ.get(CACHE_VARIABLE):
+        return Path(given)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("sidestep", appauthor=False)
 
 
 @attrs.frozen(kw_only=True)

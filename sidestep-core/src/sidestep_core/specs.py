@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import attrs
 
 from sidestep_core.errors import LoadError, SidestepError
+
+if TYPE_CHECKING:
+    from sidestep_core.targets import Target
 
 NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*\Z")
 TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
@@ -170,12 +173,19 @@ class AdapterType(Spec):
         keeps: `(config, out_features, in_features, rank or None, mixed) -> Kept`, what one adapted projection keeps for
             the backward pass; `mixed` says that the frozen weights are in bf16 or fp16. Without it, memory is
             estimated as if it were a low-rank update.
+        sizes: `(config, targets) -> targets`, what this type makes of the ranks and alphas that a rank map gives
+            (`sidestep_core.targets.Target`); they are taken as they are when None. Called without torch.
     """
 
     kind = "adapter"
     format: str = "peft"
     count: Callable[[Any, int, int, int | None], int] | None = None
     keeps: Callable[[Any, int, int, int | None, bool], Kept] | None = None
+    sizes: Callable[[Any, Sequence[Target]], Sequence[Target]] | None = None
+
+    def fit(self, config: Any, targets: Sequence[Target]) -> Sequence[Target]:
+        """Return targets whose ranks come from a rank map as this type takes them."""
+        return targets if self.sizes is None else self.sizes(config, targets)
 
 
 @attrs.frozen(kw_only=True)

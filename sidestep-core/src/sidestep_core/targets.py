@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import attrs
@@ -56,12 +56,15 @@ def target_suffixes(config: TargetsConfig) -> tuple[str, ...]:
     return tuple(dict.fromkeys(suffixes))
 
 
-def choose_targets(projections: Mapping[str, tuple[int, int]], config: TargetsConfig) -> tuple[Target, ...]:
+def choose_targets(
+    projections: Mapping[str, tuple[int, int]], config: TargetsConfig, mapped: Sequence[Target] | None = None
+) -> tuple[Target, ...]:
     """Return the projections that the settings select, in the model's order, with ranks of their own if they have.
 
     Args:
         projections: original name -> (out_features, in_features) of every projection an adapter may sit on.
         config: what to adapt.
+        mapped: those of a rank map, with the ranks it gives; no others are selected. None without a map.
 
     Raises:
         AdapterError: a name or pattern matches no projection, none is left, or a rank cannot be read.
@@ -78,7 +81,21 @@ def choose_targets(projections: Mapping[str, tuple[int, int]], config: TargetsCo
         raise AdapterError(f"no projection named {', '.join(map(repr, unused))}; there is {', '.join(known)}")
     if not chosen:
         raise AdapterError("nothing to adapt: --target-modules is empty and --no-target-mlp leaves out the MLP")
-    return _with_ranks(_filtered(chosen, config), config.module_ranks)
+    return _with_ranks(_filtered(_of_map(chosen, mapped), config), config.module_ranks)
+
+
+def _of_map(targets: tuple[Target, ...], mapped: Sequence[Target] | None) -> tuple[Target, ...]:
+    """Return the targets that a rank map has, as it has them."""
+    if mapped is None:
+        return targets
+    by_name = {target.name: target for target in mapped}
+    left = tuple(by_name[target.name] for target in targets if target.name in by_name)
+    if not left:
+        raise AdapterError(
+            f"nothing to adapt: none of the {len(targets)} chosen projections is among the {len(by_name)} of the rank "
+            "map; choose others, or leave the map out with --ignore-fisher-map"
+        )
+    return left
 
 
 def _filtered(targets: tuple[Target, ...], config: TargetsConfig) -> tuple[Target, ...]:

@@ -15,6 +15,7 @@ from sidestep_core.settings import Settings
 from sidestep_core.specs import BuildContext
 
 if TYPE_CHECKING:
+    from sidestep_core.analysis.config import AnalyzeConfig
     from sidestep_core.bench.settings import BenchConfig
     from sidestep_core.configs import ModelConfig, PreprocessConfig, SoundConfig
     from sidestep_core.estimate import Estimation
@@ -105,6 +106,36 @@ class Toolkit:
         device = resolve_device(model.device)
         dtype = resolve_precision(model.precision, device)
         yield from _told(preprocess(config, folder, device=device, dtype=dtype, cancelled=cancelled))
+
+    def analyze(
+        self,
+        config: AnalyzeConfig,
+        model: ModelConfig,
+        *,
+        cancelled: Callable[[], bool] = never,
+        cache: Path | None = None,
+    ) -> Iterator[Event]:
+        """Find out which projections matter for tensors, and with what ranks; no rank map is written.
+
+        The last event is `AnalysisFinished`; `sidestep_core.analysis.result.write_map` writes what it holds. What does
+        not depend on the songs is kept in the folder `cache`, the user's when None.
+
+        Raises:
+            ConfigError: no tensors are named, or the settings do not fit.
+            Cancelled: it was asked to stop.
+        """
+        from sidestep_core.errors import ConfigError
+        from sidestep_core.store.index import open_store
+
+        if not config.dataset_dir:
+            raise ConfigError("no tensors to analyze: give --dataset-dir, a folder made by 'sidestep preprocess'")
+        adapter = self._chosen("adapter", Choice(name=config.adapter_type)).spec
+        stores = [open_store(path) for path in config.dataset_dir]
+        folder = self.model(model)
+        from sidestep_core.analysis.run import analyze
+        from sidestep_core.analysis.work import make_work
+
+        yield from analyze(make_work(config, model, adapter, folder, stores, cancelled, cache))
 
     def components(self, request: TrainRequest) -> Components:
         """Look up the components a request names.

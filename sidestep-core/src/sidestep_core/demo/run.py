@@ -9,6 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import attrs
+
+from sidestep_core.analysis.config import AnalyzeConfig
+from sidestep_core.analysis.result import map_file, write_map
 from sidestep_core.configs import DataConfig, ModelConfig, PreprocessConfig, PreviewConfig, RunConfig, TrainConfig
 from sidestep_core.dataset import scan_folder
 from sidestep_core.demo.panels import way_panels
@@ -16,6 +20,7 @@ from sidestep_core.demo.report import ExportRow, Report, write_report
 from sidestep_core.demo.way import way_picture
 from sidestep_core.errors import Cancelled, DatasetError
 from sidestep_core.events import (
+    AnalysisFinished,
     DemoFinished,
     Event,
     Notice,
@@ -77,7 +82,9 @@ def demo(toolkit: Toolkit, output: Path, audio_dir: Path | None, *, cancelled: C
         yield event
         if isinstance(event, PreprocessFinished) and not event.written:
             raise DatasetError("none of the songs could be used: " + "; ".join(r.reason for r in event.rejected))
-    plan = toolkit.plan(_run_of(model, output))
+    yield from _analyze(toolkit, model, output, cancelled)
+    # the rate is one for random weights: advice meant for real ones would only confuse
+    plan = attrs.evolve(toolkit.plan(_run_of(model, output)), notices=())
     yield StageStarted(stage="train", total=plan.total_steps)
     steps: list[StepsDone] = []
     previews: list[Path] = []
@@ -107,6 +114,22 @@ def demo(toolkit: Toolkit, output: Path, audio_dir: Path | None, *, cancelled: C
         first_loss=_mean_loss(steps[: max(1, len(steps) // 10)]),
         last_loss=_mean_loss(steps[-max(1, len(steps) // 10) :]),
     )
+
+
+def _analyze(toolkit: Toolkit, model: ModelConfig, output: Path, cancelled: Callable[[], bool]) -> Iterator[Event]:
+    """Write a rank map beside the tensors, for training to find."""
+    yield StageStarted(stage="analyze", total=0)
+    config = AnalyzeConfig(dataset_dir=(output / "tensors",))
+    for event in toolkit.analyze(config, model, cancelled=cancelled, cache=output / "cache"):
+        if not isinstance(event, AnalysisFinished):
+            yield event
+            continue
+        write_map(event.analysis, map_file(config))
+        ranks = [module.rank for module in event.analysis.ranked]
+        yield Notice(
+            message=f"{len(ranks)} of {len(event.analysis.modules)} projections matter most and get ranks from "
+            f"{min(ranks)} to {max(ranks)}"
+        )
 
 
 def _run_of(model: ModelConfig, output: Path) -> TrainRequest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +59,10 @@ class AdapterContract(ComponentContract):
 
     @pytest.fixture
     def make(self, spec: Spec, tiny_checkpoint: Path) -> Callable[..., Bench]:
-        """A function that puts a new adapter on a newly loaded decoder; `dtype` is the decoder's."""
+        """A function that puts a new adapter on a newly loaded decoder.
+
+        `dtype` is the decoder's; `ranks` are those that a rank map gives the projections, None without one.
+        """
         from sidestep_core.model.dims import projection_shapes
         from sidestep_core.model.layout import resolve_model
         from sidestep_core.model.load import load_decoder
@@ -70,19 +73,26 @@ class AdapterContract(ComponentContract):
             Target(name=name, out_features=shapes[name][0], in_features=shapes[name][1]) for name in self.adapted
         )
 
-        def make(dtype: str = "float32") -> Bench:
+        def make(dtype: str = "float32", ranks: Sequence[int] | None = None) -> Bench:
             import torch
 
+            on = targets if ranks is None else self.mapped(spec, targets, ranks)
             decoder = load_decoder(model, dtype=getattr(torch, dtype)).eval()
             run = _forward(model.dims.condition_size)
             with torch.no_grad():
                 output = run(decoder)
             before = {name: weight.clone() for name, weight in decoder.state_dict().items()}
             adapter = spec.build(self.config, self.context)
-            adapter.attach(decoder, targets)
-            return Bench(adapter, decoder, targets, before, output, run)
+            adapter.attach(decoder, on)
+            return Bench(adapter, decoder, on, before, output, run)
 
         return make
+
+    def mapped(self, spec: Any, targets: Sequence[Target], ranks: Sequence[int]) -> tuple[Target, ...]:
+        """Return targets with the ranks of a rank map, in sizes as the type takes them."""
+        config = spec.config() if self.config is None else self.config
+        given = [attrs.evolve(target, rank=r, alpha=2 * r) for target, r in zip(targets, ranks, strict=True)]
+        return tuple(spec.fit(config, given))
 
     @pytest.fixture
     def fresh(self, make: Callable[..., Bench]) -> Bench:
@@ -118,6 +128,13 @@ class AdapterContract(ComponentContract):
         config = spec.config() if self.config is None else self.config
         planned = [spec.count(config, t.out_features, t.in_features, t.rank) for t in fresh.targets]
         assert sum(parameter.numel() for _, parameter in fresh.adapter.parameters()) == sum(planned)
+
+    def test_the_ranks_of_a_rank_map_are_taken(self, make: Callable[..., Bench], spec: Any) -> None:
+        bench = make(ranks=(16, 24, 8))
+        config = spec.config() if self.config is None else self.config
+        planned = [spec.count(config, t.out_features, t.in_features, t.rank) for t in bench.targets]
+        assert sum(parameter.numel() for _, parameter in bench.adapter.parameters()) == sum(planned)
+        assert sorted(name for name, _ in bench.adapter.deltas()) == sorted(self.adapted)
 
     def test_training_leaves_the_base_weights_alone(self, trained: Bench) -> None:
         after = list(trained.decoder.state_dict().values())

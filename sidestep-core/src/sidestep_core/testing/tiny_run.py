@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sidestep_core.analysis.rank_map import dataset_hash
+from sidestep_core.analysis.result import FILE_NAME, Analysis, Module, RunSongs, write_map
 from sidestep_core.builtins import plugin as builtins
 from sidestep_core.configs import (
     DataConfig,
@@ -23,7 +25,8 @@ from sidestep_core.configs import (
     TrainConfig,
 )
 from sidestep_core.errors import AdapterError
-from sidestep_core.model.layout import resolve_model
+from sidestep_core.model.dims import projection_shapes
+from sidestep_core.model.layout import ModelFolder, identity, resolve_model
 from sidestep_core.model.names import module_path
 from sidestep_core.options import config, option
 from sidestep_core.plan import TrainPlan, make_plan
@@ -66,7 +69,7 @@ class SmallAdapter:
         for target in targets:
             path, _, leaf = f"transformer.{module_path(target.name)}".rpartition(".")
             parent: Any = decoder.get_submodule(path)
-            module = _LowRank(parent.get_submodule(leaf), self._config)
+            module = _LowRank(parent.get_submodule(leaf), target.rank or self._config.rank, self._config.dropout)
             parent.register_module(leaf, module)
             self._modules[target.name] = module
 
@@ -122,16 +125,14 @@ class SmallAdapter:
 
 
 class _LowRank(nn.Module):
-    def __init__(self, base: nn.Linear, config: SmallConfig) -> None:
+    def __init__(self, base: nn.Linear, rank: int, dropout: float) -> None:
         super().__init__()
         self.base = base
         self.enabled = True
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = nn.Dropout(dropout)
         device = base.weight.device
-        self.down = nn.Parameter(
-            torch.randn(config.rank, base.in_features, device=device) / math.sqrt(base.in_features)
-        )
-        self.up = nn.Parameter(torch.zeros(base.out_features, config.rank, device=device))
+        self.down = nn.Parameter(torch.randn(rank, base.in_features, device=device) / math.sqrt(base.in_features))
+        self.up = nn.Parameter(torch.zeros(base.out_features, rank, device=device))
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.base(x)
@@ -154,6 +155,39 @@ SMALL = AdapterType(
         constant=mixed * (rank or config.rank) * (out + in_),
     ),
 )
+
+
+def write_ranks(store: TensorStore, model: ModelFolder, ranks: Mapping[str, int], **facts: Any) -> Path:
+    """Write a rank map for a tensor folder beside it, as an analysis would that gave these ranks; return the file."""
+    names = projection_shapes(model.dims)
+    modules = [Module(name=n, score=1.0, deviation=0.0, effective_rank=1, rank=ranks.get(n, 0)) for n in names]
+    analysis = Analysis(
+        model=model.name,
+        variant=model.variant,
+        identity=identity(model),
+        layers=model.dims.num_layers,
+        timestep_mu=model.dims.timestep_mu,
+        timestep_sigma=model.dims.timestep_sigma,
+        dataset_hash=dataset_hash([store]),
+        focus="balanced",
+        limits=(0.0, 1.0),
+        songs=len(store.songs),
+        batches=1,
+        runs=(RunSongs(songs=(store.songs[0].name,), batches=1),),
+        **{
+            "base": 64,
+            "rank_min": 16,
+            "rank_max": 128,
+            "budget": None,
+            "adapter_type": "small",
+            "trainable": None,
+            "error": 0.0,
+            "modules": tuple(modules),
+            **facts,
+        },
+    )
+    write_map(analysis, store.path / FILE_NAME)
+    return store.path / FILE_NAME
 
 
 def tiny_request(run: Path, /, **tables: Mapping[str, Any]) -> TrainRequest:

@@ -96,7 +96,14 @@ class Batches(Dataset[Batch]):
         return self._kept[index] if self._kept is not None else self._read(self._songs[index])
 
     def _read(self, song: TrainSong) -> StoredTensors:
-        return StoredTensors(load_latents(song.store, song.stored), load_conditioning(song.store, song.stored))
+        conditioning = load_conditioning(song.store, song.stored)
+        width, wanted = conditioning.shape[1], self._null.shape[1]
+        if width != wanted:
+            raise StoreError(
+                f"the conditioning of {song.name!r} is {width} wide where the model takes {wanted}; "
+                "run 'sidestep preprocess' with this model"
+            )
+        return StoredTensors(load_latents(song.store, song.stored), conditioning)
 
 
 def cut(latents: Latents, crop: Crop) -> Tensor:

@@ -23,6 +23,9 @@ FREE = frozenset(
         "data.num_workers",
         "data.pin_memory",
         "data.prefetch_factor",
+        # what counts is the ranks in use
+        "targets.ignore_fisher_map",
+        "targets.fisher_map",
     }
 )
 
@@ -34,7 +37,7 @@ def fingerprint(plan: TrainPlan, precision: str) -> dict[str, Any]:
         "model": {"identity": plan.identity, "precision": precision},
         "train": {**unstructure(plan.request.train), "learning_rate": plan.learning_rate},
         "data": unstructure(plan.request.data),
-        "targets": unstructure(plan.request.targets),
+        "targets": {**unstructure(plan.request.targets), "rank_map": plan.rank_map and plan.rank_map.hash},
         "memory": unstructure(plan.request.memory),
         "adapter": component(components.adapter),
         "timesteps": component(components.timesteps),

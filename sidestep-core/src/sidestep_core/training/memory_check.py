@@ -50,7 +50,7 @@ def naming_out_of_memory(plan: TrainPlan, machine: Machine, recomputed: int) -> 
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not _is_about_memory(error):
+        if not is_about_memory(error):
             raise
         relief = first_relief(plan, machine.device, machine.precision, recomputed)
         saved = checkpoints(plan.run)
@@ -60,7 +60,8 @@ def naming_out_of_memory(plan: TrainPlan, machine: Machine, recomputed: int) -> 
         raise OutOfMemory(message) from error
 
 
-def _is_about_memory(error: Exception) -> bool:
+def is_about_memory(error: Exception) -> bool:
+    """Tell whether an error is an allocator's, who found too little memory."""
     known = isinstance(error, MemoryError | torch.OutOfMemoryError)
     return known or any(phrase in str(error).lower() for phrase in _PHRASES)
 

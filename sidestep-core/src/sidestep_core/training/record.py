@@ -83,6 +83,7 @@ def _record(plan: TrainPlan, created: float) -> dict[str, Any]:
         "held_out": [song.name for song in plan.held_out],
         "learning_rate": plan.learning_rate,
         "targets": len(plan.targets),
+        "rank_map": None if plan.rank_map is None else str(plan.rank_map.path),
         "trainable": plan.trainable,
         "total_steps": plan.total_steps,
         "epochs": request.train.epochs,
@@ -114,6 +115,7 @@ def adapter_metadata(plan: TrainPlan) -> dict[str, str]:
         # training has none; it is what the model generates with
         "shift": "3" if plan.model.dims.is_turbo else "1",
         "versions": json.dumps(versions()),
+        "rank_map": "" if plan.rank_map is None else plan.rank_map.hash,
         "trigger_tag": ", ".join(sorted({song.tag for store in plan.stores for song in store.songs if song.tag})),
         "weights": f"exponential average, decay {decay:g}" if decay else "",
         "run": plan.name,
