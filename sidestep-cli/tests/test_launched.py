@@ -104,8 +104,8 @@ def test_a_launched_run_is_told_once(
     ],
     ids=["usage", "input"],
 )
-def test_an_error_of_all_is_told_once(launch: Launch, args: tuple[str, ...], line: str) -> None:
-    process = launch(TORCHRUN, "train", *args)
+def test_an_error_of_all_is_told_once(launch: Launch, tiny_checkpoint: Path, args: tuple[str, ...], line: str) -> None:
+    process = launch(TORCHRUN, "train", "-c", str(tiny_checkpoint), *args)
     _, err = process.communicate(timeout=END)
     assert errors(err) == [line]
     assert process.returncode

@@ -71,7 +71,8 @@ def _run(plan: TrainPlan, device: str, team: Team) -> Iterator[Event]:
 
     machine = Machine(device=device, precision=precision, free=free_memory(device))
     fits = fit(plan, machine)
-    yield from about_memory(plan, machine, fits)
+    if team.main:
+        yield from about_memory(plan, machine, fits)
     accelerator = make_accelerator(device, precision)
     with naming_out_of_memory(plan, machine, fits.recomputed):
         pieces = make_pieces(plan, device, precision) if team.main else {}
