@@ -36,7 +36,7 @@ def draw(analysis: Analysis) -> Figure:
     layers, kinds = layers_and_kinds(module.name for module in analysis.modules)
     width, height = max(CELL * len(layers), NARROWEST), ROW * len(kinds)
     figure = Figure(figsize=(LEFT + width + RIGHT, TOP + 2 * height + GAP + BOTTOM), dpi=150)
-    below, above = (_field(figure, width, height, bottom) for bottom in (BOTTOM, BOTTOM + height + GAP))
+    above, below = (_field(figure, width, height, bottom) for bottom in (BOTTOM + height + GAP, BOTTOM))
 
     scores = [module.score for module in analysis.modules if module.score > 0]
     colours: Normalize = LogNorm(min(scores), max(scores) * 1.0001)
