@@ -290,6 +290,13 @@ def test_a_target_that_cannot_hold_it_is_said_before_libraries_are_imported(run_
     )
 
 
+@pytest.mark.parametrize(("command", "argument"), [("export", "[FOLDER]"), ("convert", "FILE")])
+def test_help_names_the_argument_in_the_usage_alone(run_cli: RunCli, command: str, argument: str) -> None:
+    usage, _, rest = run_cli(command, "--help").out.partition("\n")
+    assert usage.endswith(f"[OPTIONS] {argument}")
+    assert argument not in [line.strip() for line in rest.splitlines()]
+
+
 def test_help_lists_the_targets_that_are_installed(run_cli: RunCli) -> None:
     listed = " ".join(run_cli("export", "--help").out.split()).partition("Program or format to write for. [")[2]
     assert {"diffusers", "native"} <= set(listed.partition("]")[0].split(", "))

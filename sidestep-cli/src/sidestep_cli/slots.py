@@ -75,7 +75,8 @@ class SlotCommand(click.Command):
         """Write the options under headings; advanced ones come last."""
         sections: dict[str, list[tuple[str, str]]] = {"Options": []}
         for param in self.get_params(ctx):
-            if (row := param.get_help_record(ctx)) is not None:
+            row = param.get_help_record(ctx) if isinstance(param, click.Option) else None
+            if row is not None:
                 sections.setdefault(getattr(param, "title", "Options"), []).append(row)
         advanced = sections.pop("Advanced", [])
         for title, rows in [*sections.items(), ("Advanced", advanced)]:

@@ -44,7 +44,7 @@ def analyze(session: Session, settings: Resolved, plot: bool, as_json: bool) -> 
     sidestep analyze --dataset-dir my_tensors
     sidestep train --dataset-dir my_tensors --output-dir my_lora --lr 5e-5
 
-    On a terminal it asks before another rank map is replaced, unless --yes is given.
+    On a terminal it asks before another rank map is replaced; 'sidestep --yes analyze' does not.
     """
     config: AnalyzeConfig = settings.groups["analyze"]
     if not config.dataset_dir:
