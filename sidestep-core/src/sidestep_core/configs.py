@@ -171,6 +171,11 @@ class TrainConfig:
         below=1,
         help="Share of the averaged weights kept at each step; the average is what the run gives. 0 is no average.",
     )
+    compile: bool = option(
+        default=False,
+        help="Compile the layers: the first step takes a minute or more, the others less time than without. "
+        "Needs a C++ compiler, on GPUs Triton as well.",
+    )
 
     def __attrs_post_init__(self) -> None:
         if self.timestep_min >= self.timestep_max:

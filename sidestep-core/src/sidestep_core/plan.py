@@ -123,6 +123,8 @@ def make_plan(
         AdapterError: the settings select no projection.
         ResumeError: there is no checkpoint to go on from.
     """
+    if request.train.compile and request.memory.block_swap:
+        raise ConfigError("--compile needs the weights where they are; leave out --block-swap or --compile")
     run = _run_folder(request.run)
     resume = find_checkpoint(run, request.run.resume_from)
     _refuse_other_run(run, resume)

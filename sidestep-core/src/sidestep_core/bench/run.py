@@ -166,6 +166,10 @@ def _measure_steps(shared: _Bench, seconds: float) -> list[StepFigure]:
     if importlib.util.find_spec("peft") is not None:
         steps.update(other_steps(shared.decoder, shared.reference, *given))
     flops = {name: count_flops(step) for name, step in steps.items()}
+    if shared.config.compile:
+        compiled = f"{reference}, compiled"
+        steps[compiled] = our_step(shared.decoder, shared.reference, *given, compiled=True)
+        flops[compiled] = flops[reference]
     product, operations = matmul(shared.accelerator.device, shared.dtype)
     taken = in_turn({**steps, MATMUL: product}, shared.clock, shared.config.rounds)
     return [

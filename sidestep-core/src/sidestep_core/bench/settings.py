@@ -17,6 +17,7 @@ class BenchConfig:
     )
     adapter_types: tuple[str, ...] = option(default=(), help="Adapter types to measure; all when not given.")
     reference: str = option(default="lora", help="Adapter type that everything else is compared with.")
+    compile: bool = option(default=False, help="Measure a step of the reference with compiled layers, too.")
     rounds: int = option(default=7, at_least=1, help="Rounds that count; in each of them every step is taken once.")
     rows: int = option(
         default=160, at_least=1, advanced=True, help="Rows of conditioning, as captions and lyrics have."

@@ -22,6 +22,7 @@ from sidestep_core.requests import Chosen
 from sidestep_core.specs import AdapterType, BuildContext
 from sidestep_core.targets import Target
 from sidestep_core.training.batches import Batch
+from sidestep_core.training.compiled import compile_layers
 from sidestep_core.training.loss import flow_matching_loss
 from sidestep_core.training.order import BatchPlan, Crop
 
@@ -69,7 +70,13 @@ def without_dropout(chosen: Chosen[AdapterType]) -> Chosen[AdapterType]:
 
 
 def our_step(
-    decoder: Decoder, chosen: Chosen[AdapterType], targets: Sequence[Target], accelerator: Accelerator, sample: Sample
+    decoder: Decoder,
+    chosen: Chosen[AdapterType],
+    targets: Sequence[Target],
+    accelerator: Accelerator,
+    sample: Sample,
+    *,
+    compiled: bool = False,
 ) -> Step:
     """Return a step with one of our adapter types.
 
@@ -79,10 +86,13 @@ def our_step(
         targets: projections that get an adapter.
         accelerator: casts and places.
         sample: what is trained on.
+        compiled: with layers compiled as a run compiles them.
     """
     own = _twin(decoder)
     adapter: Adapter = chosen.build(BuildContext(model=decoder.dims))
     adapter.attach(own, targets)
+    if compiled:
+        compile_layers(own)
     own.train()
     return _step(
         accelerator.prepare_model(own, evaluation_mode=True), _optimizer(adapter.groups(LEARNING_RATE)), sample

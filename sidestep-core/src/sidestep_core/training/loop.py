@@ -14,6 +14,7 @@ from sidestep_core.plan import TrainPlan
 from sidestep_core.processes import Team, join
 from sidestep_core.runs import set_status
 from sidestep_core.training.checkpoints import read_checkpoint
+from sidestep_core.training.compiled import naming_compiler
 from sidestep_core.training.fingerprint import fingerprint
 from sidestep_core.training.keeping import Keeper
 from sidestep_core.training.memory_check import about_memory, naming_out_of_memory
@@ -85,7 +86,7 @@ def _run(plan: TrainPlan, device: str, team: Team) -> Iterator[Event]:
     team.meet()  # whatever another process cannot load ends the run here
     team.share(setup.trainer.parameters)
     if not team.main:
-        with naming_out_of_memory(plan, machine, fits.recomputed):
+        with naming_out_of_memory(plan, machine, fits.recomputed), naming_compiler():
             assist(plan, setup, team, state.step)
         return
 
@@ -96,7 +97,7 @@ def _run(plan: TrainPlan, device: str, team: Team) -> Iterator[Event]:
     yield from (Notice(message=line, warning=True) for line in said)
     previews = Previews(plan, state, pieces)
     try:
-        with listening(plan.run) as asked, naming_out_of_memory(plan, machine, fits.recomputed):
+        with listening(plan.run) as asked, naming_out_of_memory(plan, machine, fits.recomputed), naming_compiler():
             yield RunStarted(
                 run=plan.run,
                 step=state.step,

@@ -19,6 +19,7 @@ from sidestep_core.runs import RECORD
 from sidestep_core.specs import BuildContext
 from sidestep_core.training.averaging import Average
 from sidestep_core.training.batches import Batches, stored_bytes
+from sidestep_core.training.compiled import compile_layers
 from sidestep_core.training.order import Order
 from sidestep_core.training.schedule import Schedule
 from sidestep_core.training.seeds import seed_of
@@ -88,6 +89,8 @@ def make_setup(plan: TrainPlan, accelerator: Accelerator, precision: Resolved, *
         notices.append(Notice(message=f"{order.padding:.1%} of the frames in a batch are padding"))
     trainer, said = make_trainer(plan, decoder, accelerator, DTYPES[precision])
     notices.extend(Notice(message=line, warning=True) for line in said)
+    if train.compile:
+        compile_layers(decoder)
     return Setup(
         trainer=trainer,
         order=order,
