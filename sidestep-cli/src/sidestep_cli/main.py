@@ -31,6 +31,7 @@ SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
     "From songs to an adapter": {
         "dataset": _command("dataset", "List a folder's songs and captions in one file."),
         "tags": _command("tags", "Change the trigger tag of many songs at once."),
+        "audio-analyze": _command("audio_analyze", "Measure tempo, key and metre of songs."),
         "preprocess": _command("preprocess", "Make training tensors from songs and captions."),
         "analyze": _command("analyze", "Find out which projections matter for your songs."),
         "estimate": _command("estimate", "Work out how much memory a run takes, and whether it fits."),
