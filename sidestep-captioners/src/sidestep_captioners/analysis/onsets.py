@@ -56,7 +56,8 @@ def _log_levels(sound: Samples) -> tuple[Array, Array]:
         ]
     )
     level: Array = np.log1p(1000 * energy / (energy.max() + 1e-9))
-    return level, frequencies[edges[:-1]]
+    centres: Array = frequencies[edges[:-1]]
+    return level, centres
 
 
 def _without_mean(onsets: Array) -> Array:
