@@ -259,7 +259,7 @@ class Measured:
 
     Attributes:
         value: as a sidecar holds it: `120`, `A minor`, `3/4`.
-        confidence: "high" if it is right in nineteen of twenty songs, "medium" if it is more often right than not,
+        confidence: "high" if it can be relied on, "medium" if it is more often right than not,
             "low" if it should not be relied on.
         probability: what stands behind the confidence, 0 to 1.
         others: values that it may be instead, the likeliest first.

@@ -20,7 +20,7 @@ _ALBRECHT = {
     "major": (0.238, 0.006, 0.111, 0.006, 0.137, 0.094, 0.016, 0.214, 0.009, 0.080, 0.008, 0.081),
     "minor": (0.220, 0.006, 0.104, 0.123, 0.019, 0.103, 0.012, 0.214, 0.062, 0.022, 0.061, 0.052),
 }
-_SECTION, _EDGE = int(8 * RATE / HOP), int(2 * RATE / HOP)  # frames
+_SECTION = int(8 * RATE / HOP)  # frames
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -37,7 +37,6 @@ def key_readings(pitches: Pitches) -> Iterator[KeyReading]:
     if not chords.any():
         return
     sections = [pitches.chords[at : at + _SECTION].mean(axis=0) for at in range(0, len(pitches.chords), _SECTION)]
-    begin, end = (_edge(pitches, at) for at in (slice(None, _EDGE), slice(-_EDGE, None)))
     for tonic, name in enumerate(TONICS):
         for mode in ("major", "minor"):
             shaath, albrecht = np.roll(_SHAATH[mode], tonic), np.roll(_ALBRECHT[mode], tonic)
@@ -47,19 +46,10 @@ def key_readings(pitches: Pitches) -> Iterator[KeyReading]:
                 "fits Albrecht": _correlation(chords, albrecht),
                 "bass fits Albrecht": _correlation(bass, albrecht),
                 "sections fit Albrecht": float(np.mean([_correlation(section, albrecht) for section in sections])),
-                f"begins in {mode}": float(begin[tonic]),
-                f"ends in {mode}": float(end[tonic]),
                 **_from_tonic(f"in {mode}", chords, tonic),
                 **_from_tonic("in the bass", bass, tonic),
             }
             yield KeyReading(key=f"{name} {mode}", measures=measures)
-
-
-def _edge(pitches: Pitches, part: slice) -> Array:
-    """Return how strong each class is in the bass and in the chords where the sound begins or ends."""
-    sounding = pitches.chords.any(axis=1)
-    classes = pitches.chords[sounding][part].mean(axis=0) + pitches.bass[sounding][part].mean(axis=0)
-    return classes / (classes.max() + 1e-9)  # type: ignore[no-any-return]
 
 
 def _correlation(classes: Array, profile: Array) -> float:
