@@ -135,7 +135,7 @@ def _outcomes(tasks: Sequence[Task], workers: int | None) -> Iterator[tuple[Task
     if not tasks:
         return
     if tasks[0].analyzer.spec.in_processes:
-        from sidestep_core.audio.processes import in_processes
+        from sidestep_core.audio.workers import in_processes
 
         yield from in_processes(measure_song, tasks, workers=workers or os.cpu_count() or 1)
         return
