@@ -237,5 +237,3 @@ def test_without_a_folder_or_songs_there_is_one_clear_line(measure: Measure, tmp
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="no audio in"):
         measure(input=tmp_path / "empty")
-
-
