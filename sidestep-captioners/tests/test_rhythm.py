@@ -7,9 +7,17 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from sidestep_captioners.analysis.bars import contrast, lag_contrast, peak_contrast, ratio
-from sidestep_captioners.analysis.beats import fitted_bpm, steadiness, track_beats
+from sidestep_captioners.analysis.beats import fitted_bpm, track_beats
 from sidestep_captioners.analysis.onsets import FPS, RATE, frames_of, mono, onset_bands
-from sidestep_captioners.analysis.tempo import FASTEST, SAME, SLOWEST, autocorrelation, candidates
+from sidestep_captioners.analysis.tempo import (
+    FASTEST,
+    SAME,
+    SLOWEST,
+    autocorrelation,
+    candidates,
+    local_periodicity,
+    steadiness,
+)
 
 
 def clicks(bpm: float, seconds: float = 20.0) -> np.ndarray:
@@ -109,11 +117,11 @@ def test_beats_that_say_something_else_do_not_change_the_tempo() -> None:
     assert fitted_bpm(np.array([0, 50]), 119) == 119
 
 
-def test_an_even_pulse_is_steady_and_one_of_two_tempi_is_not() -> None:
-    even, slow = np.arange(0, 3000, 50), np.arange(3000, 6000, 65)
-    assert steadiness(even) == 1
-    assert steadiness(np.concatenate([even, slow])) < 0.7
-    assert steadiness(even[:5]) == 0
+def test_a_pulse_of_two_tempi_keeps_to_each_for_its_share() -> None:
+    even = np.concatenate([clicks(120, 30.0), clicks(120, 30.0)])
+    jump = np.concatenate([clicks(120, 30.0), clicks(156, 30.0)])
+    assert steadiness(local_periodicity(onset_bands(even)), 120) == 1
+    assert steadiness(local_periodicity(onset_bands(jump)), 120) == pytest.approx(0.5, abs=0.1)
 
 
 def test_contrast_is_high_at_the_period_of_accents() -> None:

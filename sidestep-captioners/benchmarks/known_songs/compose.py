@@ -15,12 +15,19 @@ BASS, CHORDS, LEAD, PAD, DRUMS = 0, 1, 2, 3, 9  # MIDI channels
 Course = Literal["steady", "drift", "jump"]
 
 _SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
-# chord roots as scale degrees; in minor the fifth degree is made dominant
+# chord roots as scale degrees, loops that begin at home and loops that do not; in minor the fifth is made dominant
 _PROGRESSIONS = {
-    "major": ((1, 5, 6, 4), (1, 6, 4, 5), (1, 4, 1, 5), (2, 5, 1, 6), (1, 3, 4, 5), (6, 4, 1, 5)),
-    "minor": ((1, 6, 3, 7), (1, 4, 5, 1), (1, 7, 6, 5), (1, 6, 4, 5), (1, 4, 7, 3), (1, 1, 6, 5)),
+    "major": (
+        *((1, 5, 6, 4), (1, 6, 4, 5), (1, 4, 1, 5), (1, 3, 4, 5), (1, 4, 6, 5), (1, 2, 4, 1)),
+        *((2, 5, 1, 6), (6, 4, 1, 5), (4, 1, 5, 6), (4, 5, 3, 6)),
+    ),
+    "minor": (
+        *((1, 6, 3, 7), (1, 4, 5, 1), (1, 7, 6, 5), (1, 6, 4, 5), (1, 4, 7, 3), (1, 1, 6, 5), (1, 7, 1, 6)),
+        *((6, 7, 1, 1), (4, 1, 5, 1), (6, 4, 1, 7)),
+    ),
 }
 _RHYTHMS = ((0, 4, 6, 10), (0, 3, 6, 8, 11), (2, 4, 8, 10), (0, 2, 4, 8))
+_HOME = 0.75  # share of songs that end on their tonic
 _HUMAN = 0.003  # seconds, standard deviation
 _DRIFT = 0.03  # how far the tempo wanders, as a share
 _JUMP = 1.3  # how much faster the second half is
@@ -201,9 +208,9 @@ class _Composer:
             self.add(LEAD, bar, step, self.rng.choice([1.7, 2.5, 3.5]), self.pitch(self.degree, 4), self.loud(88))
 
     def end(self) -> None:
-        """Add a last bar of the progression's chord that comes next: songs are cut, faded and looped, too."""
+        """Add a last bar: of the tonic, or of the chord that comes next, as songs are cut, faded and looped, too."""
         bar = self.bars - 1
-        root = self.progressions[bar // 4 % 4][bar % 4]
+        root = 1 if self.rng.random() < _HOME else self.progressions[bar // 4 % 4][bar % 4]
         self.add(BASS, bar, 0, self.steps, self.pitch(root, 1), 92)
         for tone in self.chord(root):
             self.add(CHORDS, bar, 0, self.steps, tone + 12, 84)

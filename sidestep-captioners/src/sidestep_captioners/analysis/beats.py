@@ -1,4 +1,4 @@
-"""Where the beats are, at a given tempo, and how steady they go."""
+"""Where the beats are, at a given tempo."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from sidestep_captioners.analysis.onsets import FPS, Array
 Frames = NDArray[np.int64]
 
 _TIGHTNESS = 100.0  # cost of leaving the tempo
-_WINDOW = 8  # beats over which a local tempo is taken
-_CLOSE = 0.04
 
 
 def track_beats(bands: Array, bpm: float) -> Frames:
@@ -37,14 +35,6 @@ def fitted_bpm(beats: Frames, bpm: float) -> float:
         return bpm
     fitted = 60 * FPS / float(np.polyfit(np.arange(len(beats)), beats, 1)[0])
     return fitted if abs(fitted / bpm - 1) < 0.02 else bpm
-
-
-def steadiness(beats: Frames) -> float:
-    """Return the share of the song, from 0 to 1, in which the local tempo is within 4 % of its median."""
-    if len(beats) <= _WINDOW:
-        return 0.0
-    local = (beats[_WINDOW:] - beats[:-_WINDOW]) / _WINDOW
-    return float(np.mean(np.abs(local / np.median(local) - 1) <= _CLOSE))
 
 
 def _best_paths(local: Array, gaps: Frames, cost: Array) -> tuple[Array, Frames]:

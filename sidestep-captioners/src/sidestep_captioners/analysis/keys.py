@@ -1,4 +1,8 @@
-"""Key: each of the 24 keys is judged by the pitch classes of the song as they stand to its tonic."""
+"""Key: how well pitch classes fit each of the 24 keys, and what chords and bass say of its tonic.
+
+Profiles alone mix up keys that share most of their notes, relative ones and those a fifth apart. Where a song begins,
+how often the dominant comes (in minor it holds a note that the relative major lacks) and where the bass ends tell.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from collections.abc import Iterator, Mapping
 import attrs
 import numpy as np
 
+from sidestep_captioners.analysis.chords import find_triads
 from sidestep_captioners.analysis.onsets import RATE, Array
 from sidestep_captioners.analysis.pitches import HOP, Pitches
 
@@ -20,7 +25,7 @@ _ALBRECHT = {
     "major": (0.238, 0.006, 0.111, 0.006, 0.137, 0.094, 0.016, 0.214, 0.009, 0.080, 0.008, 0.081),
     "minor": (0.220, 0.006, 0.104, 0.123, 0.019, 0.103, 0.012, 0.214, 0.062, 0.022, 0.061, 0.052),
 }
-_SECTION = int(8 * RATE / HOP)  # frames
+_ENDING = int(3 * RATE / HOP)  # frames: the last three seconds
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -33,21 +38,25 @@ class KeyReading:
 
 def key_readings(pitches: Pitches) -> Iterator[KeyReading]:
     """Yield the 24 keys, `C major` first; none where nothing sounds."""
-    chords, bass = pitches.chords.mean(axis=0), pitches.bass.mean(axis=0)
-    if not chords.any():
+    sounding = np.flatnonzero(pitches.chords.any(axis=1))
+    if not len(sounding):
         return
-    sections = [pitches.chords[at : at + _SECTION].mean(axis=0) for at in range(0, len(pitches.chords), _SECTION)]
+    song = slice(sounding[0], sounding[-1] + 1)
+    frames, bass_frames = pitches.chords[song], pitches.bass[song]
+    chords, bass, ending = frames.mean(axis=0), bass_frames.mean(axis=0), bass_frames[-_ENDING:].mean(axis=0)
+    triads = find_triads(frames)
+    time_on = np.bincount(triads, minlength=24) / len(triads)
     for tonic, name in enumerate(TONICS):
-        for mode in ("major", "minor"):
+        for minor, mode in enumerate(_SHAATH):
             shaath, albrecht = np.roll(_SHAATH[mode], tonic), np.roll(_ALBRECHT[mode], tonic)
             measures = {
-                mode: 1.0,
+                "minor": float(minor),
                 "fits Sha'ath": _correlation(chords, shaath),
                 "fits Albrecht": _correlation(chords, albrecht),
                 "bass fits Albrecht": _correlation(bass, albrecht),
-                "sections fit Albrecht": float(np.mean([_correlation(section, albrecht) for section in sections])),
-                **_from_tonic(f"in {mode}", chords, tonic),
-                **_from_tonic("in the bass", bass, tonic),
+                "begins on its chord": float(triads[0] == 2 * tonic + minor),
+                "tonic in the bass at the end": float(ending[tonic] / (ending.max() + 1e-9)),
+                "time on the dominant": float(time_on[2 * (tonic + 7) % 24]),
             }
             yield KeyReading(key=f"{name} {mode}", measures=measures)
 
@@ -55,9 +64,3 @@ def key_readings(pitches: Pitches) -> Iterator[KeyReading]:
 def _correlation(classes: Array, profile: Array) -> float:
     a, b = classes - classes.mean(), profile - profile.mean()
     return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b) + 1e-9))
-
-
-def _from_tonic(where: str, classes: Array, tonic: int) -> dict[str, float]:
-    """Return the strength of each class by its distance from a tonic in semitones, the strongest 1."""
-    turned = np.roll(classes, -tonic) / (classes.max() + 1e-9)
-    return {f"{step} {where}": float(strength) for step, strength in enumerate(turned)}

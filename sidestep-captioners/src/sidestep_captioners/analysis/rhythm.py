@@ -8,10 +8,10 @@ import attrs
 import numpy as np
 
 from sidestep_captioners.analysis.bars import BeatView, contrast, lag_contrast, peak_contrast, ratio, view_beats
-from sidestep_captioners.analysis.beats import Frames, fitted_bpm, steadiness, track_beats
+from sidestep_captioners.analysis.beats import Frames, fitted_bpm, track_beats
 from sidestep_captioners.analysis.onsets import Array
 from sidestep_captioners.analysis.pitches import Pitches
-from sidestep_captioners.analysis.tempo import candidates
+from sidestep_captioners.analysis.tempo import candidates, local_periodicity, steadiness
 
 METRES: Mapping[str, tuple[int, int]] = {"4/4": (4, 2), "3/4": (3, 2), "6/8": (2, 3), "5/4": (5, 2), "12/8": (4, 3)}
 """Time signature -> beats in a bar and parts of a beat; the beat is what a listener taps."""
@@ -38,11 +38,12 @@ class Reading:
 
 def readings(bands: Array, pitches: Pitches) -> Iterator[Reading]:
     """Yield the ways to hear a rhythm, in no order; none where there are too few beats."""
+    local = local_periodicity(bands)
     for candidate in candidates(bands):
         beats = track_beats(bands, candidate.bpm)
         if len(beats) < _FEWEST_BEATS:
             continue
-        view, bpm, steady = view_beats(bands, pitches, beats), fitted_bpm(beats, candidate.bpm), steadiness(beats)
+        view, bpm, steady = view_beats(bands, pitches, beats), fitted_bpm(beats, candidate.bpm), steadiness(local, candidate.bpm)
         shared = {"periodicity": candidate.periodicity, "pulse": _pulse(bands, beats), "steadiness": steady}
         for signature in METRES:
             measures = {**shared, **_bar_measures(view, signature), **_beat_measures(view, bpm, signature)}

@@ -17,6 +17,8 @@ _BAND_WEIGHTS = (1.0, 0.7, 0.5, 0.5)
 _TAPS = ((1, 1.0), (2, 0.8), (4, 0.8), (3, 0.3), (6, 0.2), (8, 0.5))  # multiples of the beat and their weights
 _RELATIVES = (1.0, 2.0, 0.5, 1.5, 2 / 3, 3.0, 1 / 3)
 _PEAKS = 5
+_STRETCH, _EVERY = 10 * FPS, 5 * FPS  # frames
+_HELD = 0.5  # onsets of a stretch repeat at a tempo if they do half as well as at the stretch's best
 
 
 @attrs.frozen
@@ -29,9 +31,8 @@ class Candidate:
 
 def candidates(bands: Array) -> list[Candidate]:
     """Return tempi that may be the beat: the strongest periods, and those that stand to them as 2 or 3 to 1 or 2."""
-    tempi = np.exp(np.arange(np.log(SLOWEST), np.log(FASTEST), _STEP))
-    strength = _periodicity(bands, tempi)
-    strength = (strength - strength.min()) / (np.ptp(strength) + 1e-9)
+    tempi = _tempi()
+    strength = _in_range(_periodicity(bands, tempi))
     peaks = [i for i in range(1, len(tempi) - 1) if strength[i - 1] < strength[i] >= strength[i + 1]]
     peaks.sort(key=lambda i: -strength[i])
     found: list[Candidate] = []
@@ -42,12 +43,33 @@ def candidates(bands: Array) -> list[Candidate]:
     return found
 
 
+def local_periodicity(bands: Array) -> Array:
+    """Return how well onsets of each stretch repeat at each tempo [stretches, tempi], from 0 to 1 of its range."""
+    starts = range(0, max(1, bands.shape[1] - _STRETCH // 2), _EVERY)
+    tempi = _tempi()
+    return np.array([_in_range(_periodicity(bands[:, start : start + _STRETCH], tempi)) for start in starts])
+
+
+def steadiness(local: Array, bpm: float) -> float:
+    """Return the share of a song, from 0 to 1, that keeps to a tempo, given its `local_periodicity`."""
+    near = np.abs(_tempi() / bpm - 1) <= SAME
+    return float(np.mean(local[:, near].max(axis=1) > _HELD))
+
+
 def autocorrelation(onsets: Array, lags: int) -> Array:
     """Return the autocorrelation at the lags 0 to `lags` - 1, 1 at lag 0, each from as many pairs as there are."""
     size = 1 << int(np.ceil(np.log2(2 * len(onsets))))
     spectrum = np.fft.rfft(onsets - onsets.mean(), size)
     found = np.fft.irfft(np.abs(spectrum) ** 2)[:lags] / (len(onsets) - np.arange(lags))
     return found / (found[0] + 1e-9)  # type: ignore[no-any-return]
+
+
+def _tempi() -> Array:
+    return np.exp(np.arange(np.log(SLOWEST), np.log(FASTEST), _STEP))
+
+
+def _in_range(strength: Array) -> Array:
+    return (strength - strength.min()) / (np.ptp(strength) + 1e-9)  # type: ignore[no-any-return]
 
 
 def _periodicity(bands: Array, tempi: Array) -> Array:
