@@ -20,7 +20,7 @@ def find_triads(classes: Array) -> Triads:
 
     It is the sequence that fits best when each change costs something (Viterbi's algorithm).
     """
-    fits = uniform_filter1d(_unit(classes) @ _unit(_templates()).T, _SMOOTH, axis=0, mode="nearest")
+    fits = uniform_filter1d(_unit(classes) @ _unit(triad_classes()).T, _SMOOTH, axis=0, mode="nearest")
     came_from = np.empty(fits.shape, dtype=np.int64)
     total, same = np.zeros(fits.shape[1]), np.arange(fits.shape[1])
     for frame, fit in enumerate(fits):
@@ -34,8 +34,8 @@ def find_triads(classes: Array) -> Triads:
     return np.array(path[::-1])
 
 
-def _templates() -> Array:
-    """Return the pitch classes of the 24 triads [24, 12]."""
+def triad_classes() -> Array:
+    """Return the pitch classes of the 24 triads [24, 12], 1 where a triad has one."""
     found = np.zeros((24, 12))
     for triad, row in enumerate(found):
         row[[(triad // 2 + step) % 12 for step in _STEPS[triad % 2]]] = 1

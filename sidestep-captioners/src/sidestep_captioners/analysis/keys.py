@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 import attrs
 import numpy as np
 
-from sidestep_captioners.analysis.chords import find_triads
+from sidestep_captioners.analysis.chords import find_triads, triad_classes
 from sidestep_captioners.analysis.onsets import RATE, Array
 from sidestep_captioners.analysis.pitches import HOP, Pitches
 
@@ -46,6 +46,7 @@ def key_readings(pitches: Pitches) -> Iterator[KeyReading]:
     chords, bass, ending = frames.mean(axis=0), bass_frames.mean(axis=0), bass_frames[-_ENDING:].mean(axis=0)
     triads = find_triads(frames)
     time_on = np.bincount(triads, minlength=24) / len(triads)
+    triad_notes = time_on @ triad_classes()
     for tonic, name in enumerate(TONICS):
         for minor, mode in enumerate(_SHAATH):
             shaath, albrecht = np.roll(_SHAATH[mode], tonic), np.roll(_ALBRECHT[mode], tonic)
@@ -53,6 +54,7 @@ def key_readings(pitches: Pitches) -> Iterator[KeyReading]:
                 "minor": float(minor),
                 "fits Sha'ath": _correlation(chords, shaath),
                 "fits Albrecht": _correlation(chords, albrecht),
+                "triads fit Sha'ath": _correlation(triad_notes, shaath),
                 "bass fits Albrecht": _correlation(bass, albrecht),
                 "begins on its chord": float(triads[0] == 2 * tonic + minor),
                 "tonic in the bass at the end": float(ending[tonic] / (ending.max() + 1e-9)),
