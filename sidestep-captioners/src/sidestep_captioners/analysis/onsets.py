@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import soxr
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d, uniform_filter1d
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 Samples = NDArray[np.float32]
 
 RATE = 22_000  # Hz; a hop of 220 samples is then exactly 10 ms

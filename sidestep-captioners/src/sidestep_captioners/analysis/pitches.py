@@ -76,7 +76,9 @@ def _to_semitones(peaks: _Peaks, offset: float, frames: int) -> Array:
     tuned = peaks.pitch - offset
     nearest = np.round(tuned)
     found = np.zeros((frames, _COUNT))
-    np.add.at(found, (peaks.frame, nearest.astype(int) - _FIRST), np.cos(np.pi * (tuned - nearest)) ** 2 * peaks.strength)
+    np.add.at(
+        found, (peaks.frame, nearest.astype(int) - _FIRST), np.cos(np.pi * (tuned - nearest)) ** 2 * peaks.strength
+    )
     return found
 
 
@@ -84,7 +86,7 @@ def _without_overtones(notes: Array) -> Array:
     rest = notes.copy()
     for steps, share in _OVERTONES:
         rest[:, steps:] -= share * notes[:, :-steps]
-    return np.maximum(rest, 0)  # type: ignore[no-any-return]
+    return np.maximum(rest, 0)
 
 
 def _fold(notes: Array, lowest: int, end: int) -> Array:

@@ -43,7 +43,8 @@ def readings(bands: Array, pitches: Pitches) -> Iterator[Reading]:
         beats = track_beats(bands, candidate.bpm)
         if len(beats) < _FEWEST_BEATS:
             continue
-        view, bpm, steady = view_beats(bands, pitches, beats), fitted_bpm(beats, candidate.bpm), steadiness(local, candidate.bpm)
+        view, bpm = view_beats(bands, pitches, beats), fitted_bpm(beats, candidate.bpm)
+        steady = steadiness(local, candidate.bpm)
         shared = {"periodicity": candidate.periodicity, "pulse": _pulse(bands, beats), "steadiness": steady}
         for signature in METRES:
             measures = {**shared, **_bar_measures(view, signature), **_beat_measures(view, bpm, signature)}

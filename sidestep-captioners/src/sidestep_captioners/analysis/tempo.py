@@ -65,7 +65,7 @@ def autocorrelation(onsets: Array, lags: int) -> Array:
 
 
 def _tempi() -> Array:
-    return np.exp(np.arange(np.log(SLOWEST), np.log(FASTEST), _STEP))
+    return np.exp(np.arange(np.log(SLOWEST), np.log(FASTEST), _STEP))  # type: ignore[no-any-return]
 
 
 def _in_range(strength: Array) -> Array:
