@@ -24,7 +24,7 @@ SMALL = (0, 3, 8, 11, 17, 20, 28, 33, 38, 41)  # every metre but the rare ones; 
 Found = list[tuple[Clip, Mapping[str, Measured]]]
 
 
-def sound(clip: Clip, seconds: float = 30.0) -> np.ndarray:
+def sound(clip: Clip, seconds: float = 24.0) -> np.ndarray:
     """Return a clip as an analyser gets it."""
     mono = resample(synth.play(clip, compose(clip, seconds)), synth.RATE, SAMPLE_RATE).astype(np.float32)
     return np.stack([mono, mono])
