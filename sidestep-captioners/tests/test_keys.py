@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -48,6 +48,29 @@ def test_tuning_is_found_and_taken_out(cents: int) -> None:
     assert set(np.argsort(found.chords.mean(axis=0))[-3:]) == {0, 4, 7}
 
 
+def test_partials_of_a_note_are_not_notes() -> None:
+    partials = [45 + 12 * np.log2(k) for k in (1, 2, 3, 4, 5, 6, 7)]  # of A at 110 Hz
+    strength = find_pitches(tones(partials)).chords[3:-3].mean(axis=0)
+    assert strength.argmax() == 9
+    # its third, fifth and seventh partial: E, C sharp and nearly G
+    assert max(strength[4], strength[1], strength[7]) < 0.7
+
+
+def test_a_note_that_is_played_where_a_partial_lies_remains() -> None:
+    strength = find_pitches(tones([45, 64, 64, 64, 64])).chords[3:-3].mean(axis=0)
+    assert strength[4] == pytest.approx(1)
+
+
+def test_the_bass_hears_no_high_notes() -> None:
+    found = find_pitches(tones([33, 76]))  # A at 55 Hz, E at 659 Hz
+    assert found.bass[3:-3].mean(axis=0)[4] < 0.1
+    assert found.chords[3:-3].mean(axis=0)[4] == pytest.approx(1)
+
+
+def test_a_moment_shorter_than_a_window_has_pitches() -> None:
+    assert find_pitches(tones([69], 0.05)).chords.shape[1] == 12
+
+
 def test_silence_has_no_pitches_and_no_key() -> None:
     silence = find_pitches(np.zeros(RATE, dtype=np.float32))
     assert not silence.chords.any()
@@ -75,6 +98,30 @@ def test_the_key_of_a_cadence_is_found(tonic: int, chords: Sequence[Sequence[int
     found = judge_key(list(key_readings(find_pitches(cadence(tonic, chords)))), load_weights()["key"])["key"]
     assert found.value == f"{TONICS[tonic % 12]} {mode}"
     assert found.confidence != "low"
+
+
+def measures_of(key: str, sound: np.ndarray) -> Mapping[str, float]:
+    return next(reading.measures for reading in key_readings(find_pitches(sound)) if reading.key == key)
+
+
+def test_where_a_song_begins_and_ends_speaks_for_its_key() -> None:
+    sound = cadence(60, MAJOR)
+    at_home, away = measures_of("C major", sound), measures_of("G major", sound)
+    assert (at_home["begins on its chord"], away["begins on its chord"]) == (1, 0)
+    assert at_home["tonic in the bass at the end"] > away["tonic in the bass at the end"]
+
+
+def test_the_dominant_is_a_major_triad_in_minor_too() -> None:
+    sound = cadence(57, MINOR)  # two of eight chords are E major
+    assert measures_of("A minor", sound)["time on the dominant"] == pytest.approx(2 / 8, abs=0.06)
+    assert measures_of("C major", sound)["time on the dominant"] == pytest.approx(0, abs=0.06)
+
+
+def test_silence_around_a_song_changes_nothing() -> None:
+    sound = np.concatenate([cadence(60, MAJOR), tones([48, 60, 64, 67], 4.0)])
+    silence = np.zeros(3 * RATE, dtype=np.float32)
+    framed = measures_of("C major", np.concatenate([silence, sound, silence]))
+    assert framed == pytest.approx(measures_of("C major", sound), abs=0.05)
 
 
 def test_all_twelve_tones_together_have_no_key_to_rely_on() -> None:
