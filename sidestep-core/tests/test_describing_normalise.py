@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from sidestep_core.describing.languages import LANGUAGES
 from sidestep_core.describing.normalise import FIELDS, normalise, normalise_all
 
@@ -162,7 +161,8 @@ def test_fields_that_say_nothing_are_left_out():
 
 
 def test_codes_are_those_of_the_model():
-    assert len(LANGUAGES) == 50 and all(normalise("language", code) == code for code in LANGUAGES)
+    assert len(LANGUAGES) == 50
+    assert all(normalise("language", code) == code for code in LANGUAGES)
 
 
 @given(st.sampled_from(FIELDS), st.text(max_size=60))

@@ -13,9 +13,9 @@ from sidestep_core.describing.languages import language_code
 FIELDS = ("caption", "genre", "bpm", "key", "signature", "language", "is_instrumental", "lyrics")
 LOWEST_BPM, HIGHEST_BPM = 20, 400
 
-_SAYS_NOTHING = frozenset(
-    "na none null nil nan unknown unspecified undetected notdetected missing notapplicable notavailable notknown "
-    "notspecified undetermined notdetermined undefined nolyrics nolyricsfound".split()
+_SAYS_NOTHING = re.compile(
+    r"na|none|null|nil|nan|missing|un(?:known|specified|detected|determined|defined)"
+    r"|not(?:known|specified|detected|determined|available|applicable)|nolyrics(?:found)?"
 )
 _INVISIBLE = re.compile(r"[\u200b\u200c\u2060\ufeff\u00ad]")
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)[^\n]*$\n?", re.MULTILINE)
@@ -58,7 +58,7 @@ def normalise(field: str, value: object) -> str:
         value: text, number, boolean or a list of them, as somebody or something gave it.
     """
     text = _to_text(field, value)
-    if not text or _squashed(text) in _SAYS_NOTHING or not any(map(str.isalnum, text)):
+    if not text or _SAYS_NOTHING.fullmatch(_squashed(text)) or not any(map(str.isalnum, text)):
         return ""
     return _FORMS.get(field, _line)(text)
 
@@ -122,7 +122,7 @@ def _genre(text: str) -> str:
     found: dict[str, str] = {}
     for part in re.split(r"[,;|\n•·]", _FENCE.sub("", text)):
         genre = _line(part.strip(" -*.[]\"'"))
-        if genre and _squashed(genre) not in _SAYS_NOTHING:
+        if genre and not _SAYS_NOTHING.fullmatch(_squashed(genre)):
             found.setdefault(genre.casefold(), genre)
     return ", ".join(found.values())
 
