@@ -15,6 +15,7 @@ from sidestep_core.describing.provenance import (
     write_fields,
 )
 from sidestep_core.errors import DatasetError
+from sidestep_core.files import hash_text
 from sidestep_core.sidecars import Sidecar, read_sidecar, sidecar_path, write_sidecar
 
 
@@ -82,7 +83,7 @@ def test_what_a_user_wrote_gives_way_to_the_policy_alone(kind):
 
 def test_fields_are_written_where_they_may(song):
     write_sidecar(song, Sidecar(caption="mine", custom_tag="tag"))
-    found = {"caption": "new", "bpm": "96", "lyrics": ""}
+    found = {"caption": "new", "bpm": "96"}
     assert write_fields(song, found, source="gemini", kind="provider") == {"bpm": "96"}
     assert read_sidecar(song) == Sidecar(caption="mine", custom_tag="tag", bpm="96")
     assert list(read_sources(song)) == ["bpm"]
@@ -115,11 +116,31 @@ def test_a_measurement_takes_the_place_of_a_guess(song):
 
 
 def test_what_changes_nothing_writes_nothing(song):
-    assert write_fields(song, {"bpm": ""}, source="x", kind="provider") == {}
+    assert write_fields(song, {}, source="x", kind="provider") == {}
     assert not sidecar_path(song).exists()
     write_sidecar(song, Sidecar(bpm="96"))
     assert write_fields(song, {"bpm": "96"}, source="x", kind="provider", policy="overwrite_all") == {}
     assert not sources_path(song).exists()
+
+
+def test_what_was_looked_for_and_not_found_is_noted(song):
+    write_sidecar(song, Sidecar(key="C minor"))
+    assert write_fields(song, {"bpm": "", "key": ""}, source="gemini", kind="provider", model="flash") == {}
+    (bpm,) = read_sources(song).values()
+    assert (bpm.source, bpm.model, bpm.written, bpm.value) == ("gemini", "flash", hash_text(""), "")
+    assert owner("bpm", "", read_sources(song)) == "nobody"
+
+
+@pytest.mark.parametrize("text", ["N/A", "unknown", "None", "-"])
+def test_words_that_say_nothing_are_nobodys(text):
+    assert owner("genre", text, {}) == "nobody"
+
+
+def test_what_a_provider_is_unsure_of_is_a_guess(song):
+    fields = {"bpm": "96", "key": "C minor", "genre": "rock"}
+    write_fields(song, fields, source="x", kind="provider", confidence={"bpm": "low", "key": "medium"})
+    kinds = {field: (source.kind, source.confidence) for field, source in read_sources(song).items()}
+    assert kinds == {"bpm": ("guess", "low"), "key": ("provider", "medium"), "genre": ("provider", None)}
 
 
 def test_the_record_is_json_that_people_can_read(song):

@@ -58,9 +58,12 @@ def normalise(field: str, value: object) -> str:
         value: text, number, boolean or a list of them, as somebody or something gave it.
     """
     text = _to_text(field, value)
-    if not text or _SAYS_NOTHING.fullmatch(_squashed(text)) or not any(map(str.isalnum, text)):
-        return ""
-    return _FORMS.get(field, _line)(text)
+    return "" if says_nothing(text) else _FORMS.get(field, _line)(text)
+
+
+def says_nothing(text: str) -> bool:
+    """Tell whether a text is empty, or a way of writing that nothing is known, such as `N/A`."""
+    return not any(map(str.isalnum, text)) or _SAYS_NOTHING.fullmatch(_squashed(text)) is not None
 
 
 def normalise_all(values: Mapping[str, object]) -> dict[str, str]:
@@ -122,7 +125,7 @@ def _genre(text: str) -> str:
     found: dict[str, str] = {}
     for part in re.split(r"[,;|\n•·]", _FENCE.sub("", text)):
         genre = _line(part.strip(" -*.[]\"'"))
-        if genre and not _SAYS_NOTHING.fullmatch(_squashed(genre)):
+        if not says_nothing(genre):
             found.setdefault(genre.casefold(), genre)
     return ", ".join(found.values())
 

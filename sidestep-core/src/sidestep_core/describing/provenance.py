@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import attrs
 
+from sidestep_core.describing.normalise import says_nothing
 from sidestep_core.errors import DatasetError
 from sidestep_core.files import hash_text, write_atomic
 from sidestep_core.interfaces import Confidence
@@ -38,8 +39,9 @@ class Source:
         kind: "measured" from the audio, by a "provider", or only a "guess" of one.
         confidence: how sure the source was, None if it did not say.
         doubts: what a person should look at, one line each.
-        written: hash of the text that was written.
+        written: hash of the text that was written; that of "" where the source was asked and left the field open.
         value: that text, "" for long ones.
+        model: what answered, as the source calls it.
     """
 
     source: str = attrs.field(validator=attrs.validators.instance_of(str))
@@ -50,6 +52,7 @@ class Source:
     doubts: tuple[str, ...] = attrs.field(default=(), converter=_to_lines)
     written: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
     value: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
+    model: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
 
 
 def sources_path(audio: Path) -> Path:
@@ -80,26 +83,30 @@ def record(
     kind: SourceKind,
     confidence: Mapping[str, Confidence] | None = None,
     doubts: Mapping[str, tuple[str, ...]] | None = None,
+    model: str = "",
 ) -> None:
     """Note where values that now stand in a song's sidecar come from; other fields keep their entries.
 
     Args:
         audio: the song.
-        fields: what was written into the sidecar.
+        fields: what was written into the sidecar; "" for what the source was asked and left open.
         source: what gave it.
-        kind: how it was found.
+        kind: how it was found; a provider's word that it is not sure of itself ("low") is a guess.
         confidence: of fields whose source said how sure it was.
         doubts: of fields that a person should look at.
+        model: what answered, as the source calls it.
     """
+    sure = confidence or {}
     texts = attrs.asdict(Sidecar(**fields))
     new = {
         field: Source(
             source=source,
-            kind=kind,
-            confidence=(confidence or {}).get(field),
+            kind="guess" if kind == "provider" and sure.get(field) == "low" else kind,
+            confidence=sure.get(field),
             doubts=(doubts or {}).get(field, ()),
             written=hash_text(texts[field]),
             value=texts[field] if len(texts[field]) <= _LONGEST_VALUE else "",
+            model=model,
         )
         for field in fields
     }
@@ -108,8 +115,8 @@ def record(
 
 
 def owner(field: str, text: str, sources: Mapping[str, Source]) -> Owner:
-    """Return whose a field is: what gave it, the user if it was changed since or never recorded, nobody if empty."""
-    if not text:
+    """Return whose a field is: what gave it, the user if it was changed since or never recorded, nobody's if empty."""
+    if says_nothing(text):
         return "nobody"
     known = sources.get(field)
     return known.kind if known is not None and known.written == hash_text(text) else "user"
@@ -146,28 +153,40 @@ def write_fields(
     policy: MergePolicy = "fill_missing",
     confidence: Mapping[str, Confidence] | None = None,
     doubts: Mapping[str, tuple[str, ...]] | None = None,
+    model: str = "",
 ) -> dict[str, str]:
     """Put values into a song's sidecar as it is by now, as far as they may, and note where they come from.
 
+    Args:
+        audio: the song.
+        fields: new values; "" for what was looked for and not found, which is noted where the sidecar is empty, too.
+        source: what gave them.
+        kind: how they were found.
+        policy: which fields may be overwritten though they say something.
+        confidence: of fields whose source said how sure it was.
+        doubts: of fields that a person should look at.
+        model: what answered, as the source calls it.
+
     Returns:
-        What was changed; nothing is written when it is empty.
+        What was changed in the sidecar; it is not written where that is nothing.
 
     Raises:
         DatasetError: the sidecar or its record of sources cannot be read.
     """
     known, sources = read_sidecar(audio) or Sidecar(), read_sources(audio)
-    new = attrs.asdict(Sidecar(**fields))
+    held, new = attrs.asdict(known), attrs.asdict(Sidecar(**fields))
     changes = {
         field: new[field]
         for field in fields
         if new[field]
-        and new[field] != (text := getattr(known, field))
-        and may_overwrite(field, text, sources, kind=kind, overwrite=overwrites(policy, field))
+        and new[field] != held[field]
+        and may_overwrite(field, held[field], sources, kind=kind, overwrite=overwrites(policy, field))
     }
     if changes:
         # a crash between the two leaves values that count as the user's, which loses nothing
         write_sidecar(audio, attrs.evolve(known, **changes))
-        record(audio, changes, source=source, kind=kind, confidence=confidence, doubts=doubts)
+    if noted := {**changes, **{field: "" for field in fields if not new[field] and not held[field]}}:
+        record(audio, noted, source=source, kind=kind, confidence=confidence, doubts=doubts, model=model)
     return changes
 
 
