@@ -9,6 +9,7 @@ import attrs
 
 from sidestep_core.dataset import find_audio
 from sidestep_core.describing.configs import CaptionsConfig
+from sidestep_core.describing.normalise import says_nothing
 from sidestep_core.describing.provenance import Source, may_overwrite, read_sources
 from sidestep_core.errors import ConfigError, DatasetError
 from sidestep_core.files import hash_text
@@ -105,7 +106,7 @@ def _asked(
 
 def _is_wanted(field: str, sidecar: Sidecar, sources: Mapping[str, Source], provider: str, policy: MergePolicy) -> bool:
     text = getattr(sidecar, field)
-    if text or overwrites(policy, field):
+    if not says_nothing(text) or overwrites(policy, field):
         return overwrites(policy, field) and may_overwrite(field, text, sources, kind="provider", overwrite=True)
     asked = sources.get(field)
     return asked is None or asked.source != provider or asked.written != _NOTHING

@@ -73,6 +73,8 @@ def read_sources(audio: Path) -> dict[str, Source]:
         return {}
     except (ValueError, TypeError, AttributeError) as error:
         raise DatasetError(f"{path}: no record of sources; delete it, and all values count as yours") from error
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def record(
@@ -185,7 +187,7 @@ def write_fields(
     if changes:
         # a crash between the two leaves values that count as the user's, which loses nothing
         write_sidecar(audio, attrs.evolve(known, **changes))
-    if noted := {**changes, **{field: "" for field in fields if not new[field] and not held[field]}}:
+    if noted := {**changes, **{field: "" for field in fields if not new[field] and says_nothing(held[field])}}:
         record(audio, noted, source=source, kind=kind, confidence=confidence, doubts=doubts, model=model)
     return changes
 

@@ -152,9 +152,8 @@ def _find(choice: Choice, fields: frozenset[str], plugins: Plugins, *, optional:
     spec: Any = plugins.find("provider", choice.name)
     given = fields & spec.supplies
     if not given - ALONG:
-        raise ConfigError(
-            f"provider {choice.name!r} gives {', '.join(sorted(spec.supplies))}, not what it is asked for"
-        )
+        able, needed = (", ".join(sorted(names)) for names in (spec.supplies, fields - ALONG))
+        raise ConfigError(f"provider {choice.name!r} gives {able}; here it is asked for {needed}")
     if spec.missing() and not optional:
         spec.load()  # says what to install
     config = with_secret(spec, choice.config, plugins)
