@@ -11,7 +11,7 @@ import attrs
 
 from sidestep_core.describing.configs import CaptionsConfig
 from sidestep_core.describing.guards import find_doubts
-from sidestep_core.describing.normalise import normalise_all
+from sidestep_core.describing.normalise import FIELDS, normalise_all
 from sidestep_core.describing.plan import ALONG, SongPlan, audio_dir, plan_songs, wanted_fields
 from sidestep_core.describing.provenance import read_sources, write_fields
 from sidestep_core.describing.request import Asked
@@ -213,11 +213,12 @@ class _Worker:
             cancelled=self.cancelled,
             told=self._tell_wait,
         )
-        fields = normalise_all({field: value for field, value in answer.fields.items() if field in wanted})
+        order = [field for field in FIELDS if field in wanted]
+        fields = normalise_all({field: answer.fields[field] for field in order if field in answer.fields})
         doubts = find_doubts(track, fields, sources)
         changed = write_fields(
             song.path,
-            {**dict.fromkeys(wanted, ""), **fields},
+            {**dict.fromkeys(order, ""), **fields},
             source=self.asked.stage.name,
             kind="provider",
             policy=self.config.policy,

@@ -13,6 +13,7 @@ from sidestep_core.describing.configs import CaptionsConfig
 from sidestep_core.describing.plan import ALONG, DESCRIPTION, LYRICS, METADATA, Stage
 from sidestep_core.errors import ConfigError, LoadError, ProviderError, SidestepError
 from sidestep_core.interfaces import Provider
+from sidestep_core.keys import clean_key
 from sidestep_core.options import options_of
 from sidestep_core.plugins import Plugins
 from sidestep_core.requests import Choice
@@ -110,22 +111,17 @@ def find_asked(request: DescribeRequest, plugins: Plugins) -> list[Asked]:
     One that has several parts has one turn. Lyrics come first since captions are better for knowing them.
 
     Raises:
-        ConfigError: nobody is asked for anything.
+        ConfigError: nobody is asked for anything, or one provider has different settings in two places.
         UnknownName, AmbiguousName: with what there is instead.
     """
     parts = ((request.lyrics, LYRICS), (request.metadata, METADATA), (request.provider, DESCRIPTION | ALONG))
-    found: dict[str, Asked] = {}
-    for choice, fields in parts:
-        if choice is None:
-            continue
-        asked = _find(choice, fields, plugins, optional=choice.name in request.optional)
-        if (known := found.get(choice.name)) is not None and (choice.config is None or known.config == asked.config):
-            fields = known.stage.fields | asked.stage.fields
-            asked = attrs.evolve(known, stage=Stage(name=choice.name, fields=fields))
-        found[choice.name] = asked
-    if not found:
+    given = [(choice, fields) for choice, fields in parts if choice is not None]
+    if not given:
         raise ConfigError("nobody to ask: name a provider of captions, lyrics or metadata")
-    return list(found.values())
+    fields: dict[str, frozenset[str]] = {}
+    for choice, part in given:
+        fields[choice.name] = fields.get(choice.name, frozenset()) | _given(choice.name, part, plugins)
+    return [_find(name, fields[name], [c for c, _ in given if c.name == name], request, plugins) for name in fields]
 
 
 def check_provider(choice: Choice, plugins: Plugins) -> str:
@@ -140,24 +136,43 @@ def check_provider(choice: Choice, plugins: Plugins) -> str:
 
 
 def with_secret(spec: ProviderType, config: Any, plugins: Plugins) -> Any:
-    """Return a provider's settings with its service's secret where none was given."""
+    """Return a provider's settings with its service's secret where none was given.
+
+    Raises:
+        ConfigError: a secret holds what no secret can; it is not shown.
+    """
     if config is None and spec.config is not None:
         config = spec.config()
-    empty = [option.name for option in _secret_options(config) if not getattr(config, option.name)]
-    secret = plugins.secret(spec.service or spec.name) if empty else None
-    return attrs.evolve(config, **dict.fromkeys(empty, secret)) if secret else config
+    service = spec.service or spec.name
+    names = [option.name for option in _secret_options(config)]
+    known = {name: getattr(config, name) for name in names}
+    found = plugins.secret(service) if not all(known.values()) else None
+    secrets = {name: clean_key(secret, service) for name in names if (secret := known[name] or found)}
+    return attrs.evolve(config, **secrets) if secrets else config
 
 
-def _find(choice: Choice, fields: frozenset[str], plugins: Plugins, *, optional: bool) -> Asked:
-    spec: Any = plugins.find("provider", choice.name)
+def _given(name: str, fields: frozenset[str], plugins: Plugins) -> frozenset[str]:
+    """Return what a provider gives of a part, or say that it has nothing of it."""
+    spec: Any = plugins.find("provider", name)
     given = fields & spec.supplies
     if not given - ALONG:
         able, needed = (", ".join(sorted(names)) for names in (spec.supplies, fields - ALONG))
-        raise ConfigError(f"provider {choice.name!r} gives {able}; here it is asked for {needed}")
+        raise ConfigError(f"provider {name!r} gives {able}; here it is asked for {needed}")
+    return frozenset(given)
+
+
+def _find(
+    name: str, fields: frozenset[str], choices: list[Choice], request: DescribeRequest, plugins: Plugins
+) -> Asked:
+    spec: Any = plugins.find("provider", name)
+    configs = [choice.config for choice in choices if choice.config is not None]
+    if any(config != configs[0] for config in configs):
+        raise ConfigError(f"provider {name!r} has different settings in two places")
+    optional = name in request.optional
     if spec.missing() and not optional:
         spec.load()  # says what to install
-    config = with_secret(spec, choice.config, plugins)
-    return Asked(stage=Stage(name=choice.name, fields=given), spec=spec, config=config, optional=optional)
+    config = with_secret(spec, configs[0] if configs else None, plugins)
+    return Asked(stage=Stage(name=name, fields=fields), spec=spec, config=config, optional=optional)
 
 
 def _secret_options(config: Any) -> Iterator[Any]:
