@@ -121,6 +121,9 @@ class Settings:
             raise ConfigError(f"settings file '{path}' is not valid TOML: {error}") from error
         if loose := [name for name, table in tables.items() if not isinstance(table, dict)]:
             raise ConfigError(f"settings file '{path}': {loose[0]!r} must stand in a table such as [paths]")
+        if loose := [name for name, table in tables.get(PROVIDERS, {}).items() if not isinstance(table, dict)]:
+            where = f"[{PROVIDERS}.{loose[0]}]"
+            raise ConfigError(f"settings file '{path}': {loose[0]!r} must stand in a table such as {where}")
         settings = cls(path, tables)
         settings._check()
         return settings

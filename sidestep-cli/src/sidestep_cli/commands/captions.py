@@ -87,11 +87,11 @@ def captions(session: Session, settings: Resolved, dry_run: bool, as_json: bool)
 
     Only what is missing in a song's sidecar is asked for, and what comes back is written at once. What you wrote stays
     unless --policy says otherwise; what was measured stays in any case. 'sidestep providers list' shows who can be
-    asked, 'sidestep keys set NAME' keeps a key.
+    asked, 'sidestep keys set SERVICE' keeps a key.
 
     \b
-    sidestep captions --audio-dir my_songs --provider gemini
-    sidestep captions --audio-dir my_songs --provider local_16gb --no-lyrics
+    sidestep captions --audio-dir my_songs --provider NAME
+    sidestep captions --audio-dir my_songs --provider NAME --dry-run
 
     The options follow the providers: 'sidestep captions --provider NAME --help' shows its own.
 

@@ -39,7 +39,7 @@ def show(as_json: bool) -> None:
 def set_(session: Session, key: str, value: str) -> None:
     """Set KEY to VALUE; several values are separated by commas.
 
-    A provider's own settings are keys, too: 'sidestep settings set gemini.temperature 0.3'.
+    A provider's own settings are keys, too, such as 'openai.model'.
     """
     settings = Settings.load()
     if (provider := _provider(session, key)) is not None:
