@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import pytest
 import stamina
+from sidestep_cli.commands import captions
 from sidestep_core.builtins import plugin as builtins
 from sidestep_core.sidecars import Sidecar, read_sidecar, write_sidecar
 from sidestep_core.testing import web_provider
@@ -183,6 +184,35 @@ def test_with_nobody_installed_it_says_what_to_install(desk: Desk, run_cli: RunC
 def test_no_folder_is_an_error(desk: Desk) -> None:
     result = desk("captions", "--provider", "web")
     assert (result.code, result.err) == (2, "error: no songs: give --audio-dir, a folder\n")
+
+
+@pytest.fixture
+def usual(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the providers of the tests those that are there by default."""
+    monkeypatch.setattr(captions, "USUAL", {"provider": "web", "lyrics": "web_lyrics"})
+
+
+@pytest.mark.usefixtures("usual")
+def test_lyrics_that_nobody_asked_for_by_name_are_left_out_without_a_key(desk: Desk) -> None:
+    access = ("--web-url", desk.service.url, "--web-key", "right")
+    result = desk("captions", "-i", desk.root, *access)
+    assert result.code == 0
+    assert "warning: web_lyrics: no key: give --web-key; it is left out\n" in result.err
+    assert result.out.splitlines()[-1] == "2 songs described"
+    assert {"lyrics"} & {field for q in desk.service.asked for field in q["schema"]["required"]} == set()
+
+
+@pytest.mark.usefixtures("usual")
+def test_lyrics_that_were_asked_for_by_name_need_their_key(desk: Desk) -> None:
+    access = ("--web-url", desk.service.url, "--web-key", "right", "--lyrics-provider", "web_lyrics")
+    result = desk("captions", "-i", desk.root, *access)
+    assert (result.code, desk.service.asked) == (2, [])
+
+
+@pytest.mark.usefixtures("usual")
+def test_the_usual_provider_is_asked_where_none_is_named(desk: Desk) -> None:
+    result = desk("captions", "-i", desk.root, "--no-lyrics", "--dry-run")
+    assert result.err == "2 songs, 0 complete; would ask web about 2\n"
 
 
 def test_settings_choose_and_set_up_providers(desk: Desk) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import traceback
 from collections.abc import Iterable, Iterator
@@ -115,6 +116,8 @@ def find_asked(request: DescribeRequest, plugins: Plugins) -> list[Asked]:
         UnknownName, AmbiguousName: with what there is instead.
     """
     parts = ((request.lyrics, LYRICS), (request.metadata, METADATA), (request.provider, DESCRIPTION | ALONG))
+    if importlib.util.find_spec("stamina") is None or importlib.util.find_spec("mutagen") is None:
+        raise LoadError("describing songs needs stamina and mutagen: pip install 'sidestep-core[captions]'")
     given = [(choice, fields) for choice, fields in parts if choice is not None]
     if not given:
         raise ConfigError("nobody to ask: name a provider of captions, lyrics or metadata")
