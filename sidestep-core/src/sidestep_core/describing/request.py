@@ -21,7 +21,7 @@ from sidestep_core.requests import Choice
 from sidestep_core.specs import BuildContext, ProviderType
 
 logger = logging.getLogger(__name__)
-HIDDEN = "***"
+HIDDEN, SHORTEST_SECRET = "***", 6
 
 
 @attrs.frozen(kw_only=True)
@@ -101,8 +101,9 @@ class Asked:
 
     def hide(self, text: str) -> str:
         """Return a text without the secrets of the provider's settings, whoever put them there."""
-        for secret in filter(None, _secrets(self.config)):
-            text = text.replace(secret, HIDDEN)
+        for secret in _secrets(self.config):
+            if len(secret) >= SHORTEST_SECRET:  # a word of one letter is in every text
+                text = text.replace(secret, HIDDEN)
         return text
 
 
