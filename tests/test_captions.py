@@ -112,7 +112,7 @@ def test_without_a_key_it_says_what_to_do(place: Place) -> None:
     add_songs(place, 1)
     result = place.run(*place.captions())
     assert result.returncode == 2
-    assert "warning: radio: no key: run 'sidestep keys set radio'" in result.stderr
+    assert "error: radio: no key: run 'sidestep keys set radio'" in result.stderr
 
 
 def test_a_key_cannot_be_kept_where_no_keyring_is(place: Place) -> None:

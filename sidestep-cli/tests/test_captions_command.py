@@ -89,7 +89,7 @@ def test_a_wrong_key_ends_it(desk: Desk) -> None:
     desk.answer = lambda question: Reply(body=b"who are you", status=401)
     result = desk.captions("--provider", "web", "--workers", "1")
     assert result.code == 2
-    assert "warning: web: 401: who are you\n" in result.err
+    assert "error: web: 401: who are you\n" in result.err
     assert result.out.splitlines()[-1] == "0 songs described, 2 not asked about"
     assert len(desk.service.asked) == 1
 

@@ -116,3 +116,27 @@ def test_an_answer_to_another_question_is_refused(answer):
         read_answer(answer, WANTED)
     assert caught.value.kind == "bad answer"
     assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    "caption",
+    [
+        "I'm sorry, but I can't listen to audio files.",
+        "I am unable to hear the recording.",
+        "I cannot access the attachment.",
+        "I can't process this.",
+        "As an AI language model, I have no ears.",
+        "Unfortunately, I did not get a recording.",
+        "No audio was provided.",
+        "Sorry, something went wrong.",
+    ],
+)
+def test_an_excuse_is_no_caption(caption):
+    with pytest.raises(ProviderError, match="an excuse") as caught:
+        read_answer({"caption": caption, "bpm": 96}, WANTED)
+    assert caught.value.kind == "refused"
+
+
+@pytest.mark.parametrize("caption", ["A voice says I'm sorry over strings.", "Sorry-sounding strings.", "Icy pads."])
+def test_captions_about_excuses_are_captions(caption):
+    assert read_answer({"caption": caption}, WANTED) == {"caption": caption}

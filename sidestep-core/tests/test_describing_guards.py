@@ -109,3 +109,31 @@ def test_a_key_is_compared_with_what_was_measured(measured, told, said):
 def test_what_another_provider_said_is_no_measurement():
     sources = {"bpm": Source(source="gemini", kind="provider", value="96")}
     assert find_doubts(SONG, {"bpm": "150"}, sources) == {}
+
+
+@pytest.mark.parametrize(
+    ("caption", "said"),
+    [
+        ("A slow song with a warm bass and 12 strings.", ""),
+        ("A slow song at 96 BPM.", "'96 BPM' has a field of its own"),
+        ("Björk sings over strings.", "it names the artist"),
+        ("The strings of jóga live swell.", "it names the title"),
+        ("Björkish strings.", ""),
+    ],
+)
+def test_captions_name_neither_songs_nor_figures(caption, said):
+    track = Track(path=Path("a.wav"), title="Jóga Live", artist="Björk")
+    assert doubts("caption", caption, track=track) == said
+
+
+def test_names_that_are_words_like_any_other_are_not_looked_for():
+    track = Track(path=Path("a.wav"), title="Strings", artist="All")
+    assert doubts("caption", "All of it is strings.", track=track) == ""
+
+
+def test_lyrics_of_an_instrumental_are_doubted():
+    known = Track(path=Path("a.wav"), title="a", known={"is_instrumental": "true"})
+    assert doubts("lyrics", "One line", track=known) == "the song is said to be instrumental"
+    assert doubts("lyrics", "One line", is_instrumental="true") == "the song is said to be instrumental"
+    assert doubts("lyrics", "[Instrumental]", track=known) == ""
+    assert doubts("lyrics", "One line", track=known, is_instrumental="false") == ""

@@ -12,7 +12,7 @@ from sidestep_core.describing.plan import SongPlan
 from sidestep_core.events import DescribeFinished, Event, SongDescribed
 
 from sidestep_cli.display import JsonLines, Screen, StillScreen, note_line
-from sidestep_cli.output import duration, plural, print_json, print_table, shorten, warn
+from sidestep_cli.output import duration, plural, print_json, print_table, shorten
 
 NAME_WIDTH = 40
 
@@ -67,7 +67,7 @@ def print_result(event: DescribeFinished) -> None:
         print_table(("song", "by", "what"), rows, err=True)
         click.echo(err=True)
     if event.ended:
-        warn(event.ended)
+        click.echo(f"{click.style('error:', fg='red')} {event.ended}", err=True)
     if any(song.provider for song in event.songs):
         print_table(*_by_provider(event.songs), right=("written", "nothing", "failed", "time"))
     click.echo(finish_line(event))

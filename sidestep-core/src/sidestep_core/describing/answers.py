@@ -46,6 +46,12 @@ _ALIASES: Mapping[str, str] = {
 }
 # what servers wrap an answer in
 _WRAPPERS = ("text", "output", "result", "response", "answer", "prediction", "content", "generated_text", "data")
+# what stands in place of a description where a model could not hear or would not say
+_EXCUSE = re.compile(
+    r"(?:(?:i'm|i am) (?:sorry|unable|not able)|sorry,|i (?:can(?:no|')t|could ?n[o']t|do not have)\b|as an ai\b"
+    r"|unfortunately, i\b|no audio (?:was|is|has)\b|there is no audio\b)",
+    re.IGNORECASE,
+)
 _MAX_DEPTH = 5
 _MAX_OBJECTS = 50
 _LABEL = r"(?P<name>[A-Za-z][A-Za-z_ ]{0,20}(?:\([A-Za-z]+\))?)"
@@ -72,9 +78,11 @@ def read_answer(answer: str | Mapping[str, object], wanted: frozenset[str]) -> d
     last as lines that begin with a field's name, where `lyrics:` takes all that follows.
 
     Raises:
-        ProviderError: it names none of the wanted fields ("bad answer").
+        ProviderError: it names none of the wanted fields ("bad answer"), or the caption is an excuse ("refused").
     """
     found = _read(answer, wanted, _MAX_DEPTH)
+    if found is not None and _EXCUSE.match(found.get("caption", "")):
+        raise ProviderError(f"the model has no caption but an excuse: '{found['caption'][:80]}'", kind="refused")
     if found is None:
         shown = " ".join(str(answer).split())[:80]
         raise ProviderError(f"the answer names none of {', '.join(sorted(wanted))}: '{shown}'", kind="bad answer")

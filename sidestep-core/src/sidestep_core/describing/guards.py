@@ -16,6 +16,8 @@ _FEWEST_LINES, _DIFFERENT = 24, 0.2
 _WORDS_A_SECOND = 6.0  # the fastest rap is slower over a whole song
 _FEWEST_LETTERS, _MOST_LETTERS = 20, 2000
 _TEMPO_TOLERANCE = 0.04
+_SHORTEST_NAME = 4  # shorter ones are words like any other
+_FIGURES = re.compile(r"\b\d{2,3}(?:\.\d+)? ?(?:bpm|beats per minute)\b", re.IGNORECASE)
 _OTHER_LEVELS = (0.5, 2.0, 3.0, 1 / 3, 1.5, 2 / 3)
 # what speech models write over music and silence: they learnt from subtitles
 _SUBTITLES = re.compile(
@@ -43,9 +45,19 @@ def find_doubts(track: Track, fields: Mapping[str, str], sources: Mapping[str, S
         fields: new values in their normal form.
         sources: where the song's other values come from; what was measured is compared.
     """
-    checks = {"lyrics": _lyrics, "bpm": _tempo, "key": _key}
+    checks = {"caption": _caption, "lyrics": _lyrics, "bpm": _tempo, "key": _key}
     found = {name: tuple(check(track, fields, sources)) for name, check in checks.items() if fields.get(name)}
     return {name: doubts for name, doubts in found.items() if doubts}
+
+
+def _caption(track: Track, fields: Mapping[str, str], sources: Mapping[str, Source]) -> Iterator[str]:
+    text = fields["caption"]
+    if match := _FIGURES.search(text):
+        yield f"'{match[0]}' has a field of its own"
+    # a title of one word may be a word that describes the music
+    for what, name in (("artist", track.artist), ("title", track.title if " " in track.title else "")):
+        if len(name) >= _SHORTEST_NAME and re.search(rf"\b{re.escape(name)}\b", text, re.IGNORECASE):
+            yield f"it names the {what}"
 
 
 def _lyrics(track: Track, fields: Mapping[str, str], sources: Mapping[str, Source]) -> Iterator[str]:
@@ -57,6 +69,8 @@ def _lyrics(track: Track, fields: Mapping[str, str], sources: Mapping[str, Sourc
         yield f"'{match[0]}' is from subtitles, not from a song"
     if track.duration and len(words) / track.duration > _WORDS_A_SECOND:
         yield f"{len(words)} words are too many for {track.duration:.0f} seconds"
+    if lines and fields.get("is_instrumental", track.known.get("is_instrumental", "")) == "true":
+        yield "the song is said to be instrumental"
     yield from _language(" ".join(words), fields.get("language") or track.known.get("language", ""))
 
 
