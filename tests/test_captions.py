@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -39,7 +40,8 @@ class Place:
     def songs(self) -> Path:
         return self.folder / "songs"
 
-    def start(self, *words: str | Path, **variables: str) -> subprocess.Popen[str]:
+    def start(self, *words: str | Path, **more: Any) -> subprocess.Popen[str]:
+        variables = {name: more.pop(name) for name in list(more) if name.isupper()}
         environment = {k: v for k, v in os.environ.items() if not k.endswith(("_API_KEY", "_TOKEN"))}
         environment |= {
             "PYTHONPATH": str(self.folder / "site"),
@@ -50,10 +52,8 @@ class Place:
             **variables,
         }
         command = [sys.executable, *map(str, words)]
-        pipe = subprocess.PIPE
-        return subprocess.Popen(
-            command, cwd=self.folder, env=environment, text=True, stdin=pipe, stdout=pipe, stderr=pipe
-        )
+        streams = {**dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE), **more}
+        return subprocess.Popen(command, cwd=self.folder, env=environment, text=True, **streams)
 
     def run(self, *words: str | Path, typed: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
         process = self.start(*words, **variables)
@@ -122,6 +122,25 @@ def test_a_key_cannot_be_kept_where_no_keyring_is(place: Place) -> None:
     assert KEY not in result.stderr
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no such terminals")
+def test_a_key_that_is_typed_on_a_terminal_is_not_seen(place: Place) -> None:
+    ours, theirs = os.openpty()
+    words = ("-m", "sidestep_cli", "keys", "set", "radio")
+    process = place.start(*words, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    os.close(theirs)
+    seen = b""
+    while b"key of radio:" not in seen:
+        seen += os.read(ours, 1000)
+    os.write(ours, f"{KEY}\n".encode())
+    with contextlib.suppress(OSError):  # Linux reports the end of a pseudo-terminal this way
+        while more := os.read(ours, 1000):
+            seen += more
+    os.close(ours)
+    assert process.wait() == 2
+    assert b"no keyring that encrypts" in seen
+    assert KEY.encode() not in seen
+
+
 def test_it_is_listed_and_checked(place: Place) -> None:
     listed = place.run("-m", "sidestep_cli", "providers", "list", "--json")
     (radio,) = (entry for entry in json.loads(listed.stdout) if entry["name"] == "radio")
@@ -137,6 +156,18 @@ def test_the_tests_that_the_page_writes_pass(place: Place) -> None:
     assert result.returncode == 0, result.stdout
     assert "TestPlugin::test_it_has_no_faults PASSED" in result.stdout
     assert "TestRadio::test_its_secrets_are_not_shown PASSED" in result.stdout
+
+
+def test_a_busy_service_is_told_once_and_in_plain_words(place: Place) -> None:
+    add_songs(place, 1)
+    answers = iter([Reply(body=b"", status=429, headers={"Retry-After": "0"})])
+    place.answer = lambda question: next(answers, Reply(body=ANSWER))
+    result = place.run(*place.captions(), RADIO_API_KEY=KEY)
+    assert result.returncode == 0
+    first, second, third = result.stderr.splitlines()
+    assert first == "asking radio about 1 song"
+    assert re.fullmatch(r"radio: the server says 429; trying again in \d s", second)
+    assert third.startswith("radio 1/1  000")
 
 
 def test_a_signal_lets_the_songs_in_work_finish(place: Place) -> None:

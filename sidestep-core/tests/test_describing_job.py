@@ -253,6 +253,27 @@ def test_a_busy_service_is_left_alone_as_long_as_it_asks(desk):
     assert time.monotonic() - before >= 1
 
 
+def test_nobody_asks_a_busy_service_meanwhile(desk):
+    asked_at: list[float] = []
+    lock = threading.Lock()
+
+    def answer(question: dict[str, Any]) -> Reply:
+        with lock:
+            asked_at.append(time.monotonic())
+            first = len(asked_at) == 1
+        if first:
+            return Reply(body=b"busy", status=429, headers={"Retry-After": "1"})
+        time.sleep(0.2)
+        return Reply(body=ANSWER)
+
+    for number in range(6):
+        (desk.root / f"{number}.wav").touch()
+    desk.answer = answer
+    assert counts(desk.run(workers=2)[0]) == (9, 0, 0, 0, 0)
+    # the second worker may have asked before it could know
+    assert all(later - asked_at[0] >= 1 for later in asked_at[2:])
+
+
 @pytest.mark.parametrize(("status", "kind"), [(401, "key"), (402, "quota")])
 def test_a_wrong_key_and_a_spent_quota_end_it_at_once(desk, status, kind):
     asked_before = []
@@ -286,7 +307,21 @@ def test_a_provider_that_was_not_asked_for_by_name_may_lack_its_key(desk):
     ]
 
 
-def test_hung_up_connections_and_broken_answers_are_problems_of_their_song(desk):
+def test_a_server_that_hangs_up_is_asked_again(desk):
+    desk.answer = failing("b", 0, times=2)
+    done, events = desk.run()
+    assert counts(done) == (3, 0, 0, 0, 0)
+    assert sum("cannot be reached" in event.message for event in events if isinstance(event, Notice)) == 2
+
+
+def test_a_server_that_is_gone_is_a_problem_of_every_song_after_some_tries(desk):
+    request = attrs.evolve(desk.request(workers=1, tries=2), provider=desk.choice("web", url="http://127.0.0.1:9"))
+    *events, done = desk.toolkit.describe(request)
+    assert counts(done) == (0, 0, 0, 3, 0)
+    assert sum(isinstance(event, Notice) for event in events) == 3
+
+
+def test_a_broken_answer_is_a_problem_of_its_song(desk):
     desk.answer = lambda question: Reply(body=b'{"caption": "cut' if question["title"] == "b" else ANSWER)
     done, _ = desk.run()
     assert [song.problem for song in done.songs if song.problem] == ["the server's answer is no JSON"]

@@ -124,7 +124,7 @@ class WebProvider:
 
 @attrs.frozen(kw_only=True)
 class Reply:
-    """What the server answers: an object, or an error with its headers."""
+    """What the server answers: an object, or an error with its headers; with a status of 0 it hangs up."""
 
     body: object
     status: int = 200
@@ -158,6 +158,9 @@ def serve(answer: Callable[[dict[str, Any]], Reply]) -> Iterator[Service]:
             if self.path == "/describe":
                 service.asked.append(body)
                 reply = answer(body)
+            if not reply.status:
+                self.close_connection = True
+                return
             content = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
             # a client that was killed meanwhile hears nothing
             with contextlib.suppress(OSError):
