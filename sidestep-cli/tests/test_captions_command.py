@@ -255,8 +255,8 @@ def test_help_shows_the_settings_of_the_chosen_providers(desk: Desk) -> None:
     assert "--web-url TEXT" in text
     assert "--temperature X" in text
     lists = " ".join(desk("captions", "--help").out.split())
-    assert "Who knows the lyrics. [web_local, web_lyrics, none]" in lists
-    assert "Who describes the songs. [web, web_local, lyrics_only, none]" in lists
+    assert "else it is genius. [web_local, web_lyrics, none]" in lists
+    assert "else it is gemini. [web, web_local, lyrics_only, none]" in lists
 
 
 def test_providers_are_listed(desk: Desk) -> None:
@@ -274,6 +274,11 @@ def test_a_provider_is_checked(desk: Desk) -> None:
     result = desk("providers", "check", "web", "--web-url", desk.service.url, "--web-key", "right")
     assert (result.code, result.out) == (0, "web server 1\n")
     assert desk("providers", "check", "--help").code == 0
+
+
+def test_a_check_heeds_the_settings(desk: Desk) -> None:
+    desk("settings", "set", "web.url", desk.service.url)
+    assert desk("providers", "check", "web", "--web-key", "right").out == "web server 1\n"
 
 
 def test_a_provider_that_would_not_answer_says_so(desk: Desk) -> None:

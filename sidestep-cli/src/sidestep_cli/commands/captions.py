@@ -34,7 +34,7 @@ PROVIDER = Slot(
     flags=("--provider",),
     none=("lyrics_only", "none"),
     supplies=DESCRIPTION,
-    help="Who describes the songs.",
+    help="Who describes the songs; the settings say it, else it is gemini.",
 )
 LYRICS = Slot(
     name="lyrics",
@@ -44,7 +44,7 @@ LYRICS = Slot(
     flags=("--lyrics-provider",),
     none=("none",),
     supplies=frozenset({"lyrics"}),
-    help="Who knows the lyrics.",
+    help="Who knows the lyrics; the settings say it, else it is genius.",
 )
 METADATA = Slot(
     name="metadata",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import click
 from sidestep_core.describing.prompt import prompt_path, prompt_text
 
 from sidestep_cli.output import json_option, plain_path, print_json, print_table
-from sidestep_cli.parts import Resolved, Slot
+from sidestep_cli.parts import Resolved, Slot, last, peek
 from sidestep_cli.session import Session, pass_session
 from sidestep_cli.slots import SlotCommand
 
@@ -47,6 +50,11 @@ class CheckCommand(SlotCommand):
         """Put the name where its flag is, then parse."""
         named = [PROVIDER.flags[0], *args] if args and not args[0].startswith("-") else args
         return super().parse_args(ctx, named)
+
+    def saved_tables(self, ctx: click.Context, args: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        """Return what is set for the provider that is checked."""
+        name = last(peek(args, PROVIDER.flags))
+        return {PROVIDER.name: {"type": name, **ctx.ensure_object(Session).toolkit.settings.of_provider(name)}}
 
 
 @providers.command(cls=CheckCommand, groups=(), slots=(PROVIDER,), options_metavar="NAME [OPTIONS]")
