@@ -14,6 +14,7 @@ from keyring.backends.chainer import ChainerBackend
 from keyring.errors import KeyringLocked
 from sidestep_core.builtins import plugin as builtins
 from sidestep_core.errors import ConfigError
+from sidestep_core.hookspecs import hookimpl
 from sidestep_core.keys import find_key, forget_key, key_place, key_variable, store_key
 from sidestep_core.testing import web_provider
 from sidestep_core.testing.web_provider import Reply, Service, serve
@@ -167,6 +168,23 @@ def test_a_key_is_read_from_a_pipe_and_not_shown(web: RunCli, own_keyring: InMem
     assert web("keys", "forget", "web").err == "key of web removed\n"
     assert web("keys", "forget", "web").err == "key of web was not there\n"
     assert "not set" in web("keys", "list").out
+
+
+class Vault:
+    """A plugin that keeps keys in its own way."""
+
+    sidestep_api = 1
+
+    @hookimpl
+    def sidestep_secret(self, service: str) -> str | None:
+        return KEY if service == "web" else None
+
+
+def test_a_plugin_may_keep_keys_in_its_own_way(run_cli: RunCli) -> None:
+    toolkit = Toolkit(plugins={"web": web_provider, "core": builtins, "vault": Vault()}, entry_points=False)
+    listed = run_cli("keys", "list", toolkit=toolkit)
+    assert listed.out.splitlines()[1].split() == ["web", "plugin", "WEB_API_KEY"]
+    assert KEY not in listed.out
 
 
 def test_keys_of_nobody_are_refused(web: RunCli) -> None:

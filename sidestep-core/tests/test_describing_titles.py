@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 from pathlib import Path
 
@@ -99,3 +100,18 @@ def test_a_title_from_tags_goes_with_an_artist_from_the_name(sound, tmp_path):
 
 def test_what_is_empty_is_not_known(tmp_path):
     assert track(tmp_path / "a.wav", bpm="96", key="").known == {"bpm": "96"}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_no_damage_keeps_a_song_from_being_described(sound, tmp_path, form):
+    whole = tagged(sound, tmp_path / f"whole.{form}", **TAGS).read_bytes()
+    damaged, chance = tmp_path / f"A - B.{form}", random.Random(1)
+    for _ in range(150):
+        content = bytearray(whole[: chance.randrange(1, len(whole))])
+        for _ in range(chance.randrange(20)):
+            content[chance.randrange(min(len(content), 600))] = chance.randrange(256)
+        damaged.write_bytes(content)
+        made = track(damaged)
+        assert made.title
+        assert made.artist
+        assert made.duration >= 0

@@ -26,7 +26,7 @@ def keys() -> None:
 @pass_session
 def list_(session: Session, as_json: bool) -> None:
     """List the services that providers have keys of, and where each key is."""
-    found = [(service, key_place(service), key_variable(service)) for service in _services(session)]
+    found = [(service, _place(session, service), key_variable(service)) for service in _services(session)]
     if as_json:
         print_json([{"service": s, "place": place or None, "variable": variable} for s, place, variable in found])
         return
@@ -55,6 +55,11 @@ def set_(session: Session, service: str) -> None:
 def forget(service: str) -> None:
     """Remove the key of SERVICE from the keyring."""
     click.echo(f"key of {service} {'removed' if forget_key(service) else 'was not there'}", err=True)
+
+
+def _place(session: Session, service: str) -> str:
+    """Return where a key is; a plugin may know one that is in neither place."""
+    return key_place(service) or ("plugin" if session.toolkit.plugins.secret(service) else "")
 
 
 def _services(session: Session) -> list[str]:

@@ -68,7 +68,7 @@ def _lyrics(track: Track, fields: Mapping[str, str], sources: Mapping[str, Sourc
     if match := _SUBTITLES.search(text):
         yield f"'{match[0]}' is from subtitles, not from a song"
     if track.duration and len(words) / track.duration > _WORDS_A_SECOND:
-        yield f"{len(words)} words are too many for {track.duration:.0f} seconds"
+        yield f"{len(words)} words are too many for {track.duration:.0f} s"
     if lines and fields.get("is_instrumental", track.known.get("is_instrumental", "")) == "true":
         yield "the song is said to be instrumental"
     yield from _language(" ".join(words), fields.get("language") or track.known.get("language", ""))

@@ -42,8 +42,8 @@ def read_track(audio: Path, *, known: Mapping[str, str], default_artist: str = "
 def _read_tags(audio: Path) -> tuple[Mapping[str, Any], float]:
     try:
         file = mutagen.File(audio, easy=True)
-    except mutagen.MutagenError:
-        return {}, 0.0
+    except Exception:  # damaged files bring up more than the library's own errors
+        file = None
     if file is None:
         return {}, 0.0
     return file.tags or {}, float(getattr(file.info, "length", 0.0) or 0.0)
