@@ -46,7 +46,8 @@ def _read_tags(audio: Path) -> tuple[Mapping[str, Any], float]:
         file = None
     if file is None:
         return {}, 0.0
-    return file.tags or {}, float(getattr(file.info, "length", 0.0) or 0.0)
+    # a damaged header may count backwards
+    return file.tags or {}, max(float(getattr(file.info, "length", 0.0) or 0.0), 0.0)
 
 
 def _first(tags: Mapping[str, Any], names: tuple[str, ...]) -> str:
