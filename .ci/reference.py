@@ -15,6 +15,7 @@ from sidestep_cli.main import cli
 from sidestep_core import configs, hookspecs, settings
 from sidestep_core.analysis.config import AnalyzeConfig
 from sidestep_core.bench.settings import BenchConfig
+from sidestep_core.describing.configs import CaptionsConfig
 from sidestep_core.options import Option, options_of
 from sidestep_core.plugins import Plugins
 from sidestep_core.toolkit import Toolkit
@@ -62,6 +63,7 @@ def settings_page() -> str:
                 parts.append(_table(options_of(spec.config)))
     parts.append(f"## preprocess\n\n{_table(options_of(configs.PreprocessConfig))}")
     parts.append(f"## analyze\n\n{_table(options_of(AnalyzeConfig))}")
+    parts.append(f"## captions\n\n{_table(options_of(CaptionsConfig))}")
     parts.append(f"## bench\n\n{_table(options_of(BenchConfig))}")
     parts.append("## User settings\n\nKept in one file; `sidestep settings path` says where.\n")
     parts += [f"### [{name}]\n\n{_table(options_of(table), flags=False)}" for name, table in settings.TABLES.items()]

@@ -30,9 +30,15 @@ INLINE = re.compile(r"`([^`\n]+)`")
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9]*(?:-[a-z0-9]+)*\b(?!-)")
 SIDESTEP = re.compile(r"\s*(?:sidestep|uv run sidestep|python3 dev\.py run) (?=\S)")
 # stand-ins that a page has for what its reader puts there
-STAND_INS = {"--adapter-type NAME": "--adapter-type lora", "--target NAME": "--target native", "NAME": "core"}
-# flags of other programs and of the plugin that docs/plugins/writing.md writes
-OTHERS = {"--torch", "--low", "--high"}
+STAND_INS = {
+    "--adapter-type NAME": "--adapter-type lora",
+    "--target NAME": "--target native",
+    "--provider (NAME|radio)": "--provider none",
+    "providers check (NAME|radio)": "providers check",
+    "NAME": "core",
+}
+# flags of other programs and of the plugins that docs/plugins/writing.md and docs/plugins/providers.md write
+OTHERS = {"--torch", "--low", "--high", "--radio-url", "--radio-key"}
 EXIT_CODE = re.compile(r"^\| ([\d, ]+) \|", re.MULTILINE)
 
 

@@ -12,7 +12,10 @@ import pytest
 from sidestep_core.settings import Settings
 
 RunCli = Callable[..., Any]
-KEYS = ("checkpoint_dir", "audio_dir", "tensors_dir", "adapters_dir", "disabled")
+KEYS = (
+    *("checkpoint_dir", "audio_dir", "tensors_dir", "adapters_dir", "disabled"),
+    *("provider", "lyrics_provider", "metadata_provider"),
+)
 
 
 @pytest.fixture

@@ -45,8 +45,9 @@ class PlainLora:
         decoder.requires_grad_(False)
         generator = torch.Generator().manual_seed(self.seed)
         for target in targets:
-            down = nn.Parameter(torch.randn(self.rank, target.in_features, generator=generator))
-            up = nn.Parameter(torch.zeros(target.out_features, self.rank))
+            rank = target.rank or self.rank
+            down = nn.Parameter(torch.randn(rank, target.in_features, generator=generator))
+            up = nn.Parameter(torch.zeros(target.out_features, rank))
             self.factors[target.name] = (down, up)
             layer = decoder.get_submodule(f"transformer.{module_path(target.name)}")
             layer.register_forward_hook(functools.partial(self.add, down=down, up=up))
@@ -131,6 +132,13 @@ class TestAnAdapterWithoutAnyLibrary(AdapterContract):
     def test_a_wrong_count_is_caught(self, fresh: Bench):
         with pytest.raises(AssertionError):
             self.test_the_parameter_count_is_what_the_plan_says(fresh, attrs.evolve(PLAIN, count=lambda *_: 7))
+
+    def test_ranks_that_are_passed_over_are_caught(self, make, spec):
+        def passing_over(ranks):
+            return attrs.evolve(make(), targets=make(ranks=ranks).targets)
+
+        with pytest.raises(AssertionError):
+            self.test_the_ranks_of_a_rank_map_are_taken(passing_over, spec)
 
     def test_a_target_left_out_is_caught(self, trained: Bench):
         trained.adapter.factors.popitem()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from sidestep_core.errors import ConfigError, UnknownName
+from sidestep_core.options import config, option
 from sidestep_core.settings import Settings
 
 
@@ -85,6 +86,9 @@ def test_every_setting_is_listed_with_its_value(path):
         "tensors_dir": None,
         "adapters_dir": "out",
         "disabled": None,
+        "provider": None,
+        "lyrics_provider": None,
+        "metadata_provider": None,
     }
 
 
@@ -95,3 +99,59 @@ def test_nothing_is_no_value(path, text):
     with pytest.raises(ConfigError, match="no value for 'audio_dir'; 'sidestep settings clear audio_dir' removes"):
         settings.set("audio_dir", text)
     assert Settings.load(path).get("audio_dir") == Path("songs")
+
+
+@config
+class RadioConfig:
+    """Settings of a provider."""
+
+    volume: float = option(default=0.5, at_most=1, help="How loud.")
+    stations: tuple[str, ...] = option(default=(), help="Which.")
+    stereo: bool = option(default=True, help="On both sides.")
+    key: str | None = option(default=None, secret=True, help="Secret.")
+
+
+def test_a_providers_own_settings_are_kept_under_its_name(path):
+    settings = Settings.load(path)
+    for field, text in (("volume", "0.25"), ("stations", "one, two"), ("stereo", "off")):
+        settings.set_of_provider("radio", RadioConfig, field, text)
+    assert tomllib.loads(path.read_text())["providers"]["radio"] == {
+        "volume": 0.25,
+        "stations": ["one", "two"],
+        "stereo": False,
+    }
+    again = Settings.load(path)
+    assert again.of_provider("radio") == {"volume": 0.25, "stations": ["one", "two"], "stereo": False}
+    assert again.of_provider("other") == {}
+    assert next(iter(again.of_providers())) == ("radio.volume", 0.25)
+
+
+def test_clearing_a_providers_last_setting_leaves_no_table(path):
+    settings = Settings.load(path)
+    settings.set_of_provider("radio", RadioConfig, "volume", "0.25")
+    settings.set_of_provider("radio", RadioConfig, "volume", None)
+    assert path.read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "said"),
+    [
+        ("volume", "2", "radio.volume: must be at most 1"),
+        ("volume", "loud", "radio.volume: expected float, got 'loud'"),
+        ("stereo", "perhaps", "radio.stereo: expected bool, got 'perhaps'"),
+        ("key", "s3cret", "radio.key is a secret and stands in no file"),
+        ("tone", "1", "provider 'radio' has no setting 'tone'; there is volume, stations, stereo"),
+        ("volume", " ", "no value for 'radio.volume'"),
+    ],
+)
+def test_a_providers_settings_are_checked_before_they_are_kept(path, field, text, said):
+    with pytest.raises((ConfigError, UnknownName), match=said):
+        Settings.load(path).set_of_provider("radio", RadioConfig, field, text)
+    assert not path.exists()
+
+
+def test_providers_settings_stand_in_tables(path):
+    path.parent.mkdir()
+    path.write_text("[providers]\nradio = 1\n")
+    with pytest.raises(ConfigError, match=r"'radio' must stand in a table such as \[providers.radio\]"):
+        Settings.load(path)

@@ -93,7 +93,7 @@ def near(found, trained, share):
 
 
 @pytest.mark.parametrize("dtype", ROUNDING)
-@pytest.mark.parametrize(("case", "target"), every(*TARGETS))
+@pytest.mark.parametrize(("case", "target"), list(every(*TARGETS)))
 def test_the_proof_passes_and_other_code_finds_the_same(trained, weights, model, export, case, target, dtype):
     adapter = trained(case)
     report = export(adapter.folder, target, dtype=dtype)

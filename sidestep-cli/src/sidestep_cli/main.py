@@ -32,6 +32,7 @@ SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
         "dataset": _command("dataset", "List a folder's songs and captions in one file."),
         "tags": _command("tags", "Change the trigger tag of many songs at once."),
         "audio-analyze": _command("audio_analyze", "Measure tempo, key and metre of songs."),
+        "captions": _command("captions", "Have songs described: captions, lyrics and metadata."),
         "preprocess": _command("preprocess", "Make training tensors from songs and captions."),
         "analyze": _command("analyze", "Find out which projections matter for your songs."),
         "estimate": _command("estimate", "Work out how much memory a run takes, and whether it fits."),
@@ -50,11 +51,13 @@ SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
         "history": _command("history", "List past runs; show, compare and delete them."),
         "plot": _command("plot", "Draw the losses and rates of runs."),
         "presets": _command("presets", "List, show, save and share presets."),
+        "providers": _command("providers", "List who can describe songs, and check them."),
         "plugins": _command("plugins", "List plugins and what they offer."),
     },
     "Setting up": {
         "demo": _command("demo", "Go the whole way once, with a tiny model made here."),
         "settings": _command("settings", "Show and change your settings."),
+        "keys": _command("keys", "Keep the keys of services."),
         "bench": _command("bench", "Measure how fast training is on this machine."),
     },
 }
@@ -126,6 +129,8 @@ def main() -> None:
         warnings.simplefilter("ignore", FutureWarning)
         # bitsandbytes reports a kernel that some processors lack, whether anything would use it or not
         logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+        # that something is tried again is told by the work itself
+        logging.getLogger("stamina").setLevel(logging.ERROR)
     # the others that a launcher started say nothing: what they do, the first one tells
     first = os.environ.get("LOCAL_RANK", "0") == "0"
     sys.exit(run(sys.argv[1:]) if first else _run_silently(sys.argv[1:]))

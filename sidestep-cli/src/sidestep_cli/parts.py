@@ -58,6 +58,8 @@ class Slot:
         flags: flags that choose its (first) component.
         more: flags that add further ones; such a slot takes several.
         implied: setting flags that choose their component by themselves, as older command lines use them.
+        none: words that choose no component; such a slot may stay empty.
+        supplies: the help lists only components that supply one of these, or all where it is empty.
         help: what is chosen, as a sentence.
         more_help: what is added, as a sentence.
     """
@@ -69,6 +71,8 @@ class Slot:
     flags: tuple[str, ...] = ()
     more: tuple[str, ...] = ()
     implied: Mapping[str, str] = attrs.field(factory=dict)
+    none: tuple[str, ...] = ()
+    supplies: frozenset[str] = frozenset()
     help: str = ""
     more_help: str = ""
 
@@ -201,6 +205,8 @@ def _slot_parts(slot: Slot, args: Sequence[str], plugins: Plugins, table: Mappin
     else:
         names = [slot.default, *saved]
     for name in filter(None, dict.fromkeys([*names, *peek(args, slot.more), *(implied if slot.more else ())])):
+        if name in slot.none:
+            continue
         spec = plugins.find(slot.kind, name)
         preset = {key: value for key, value in saved.get(name, {}).items() if key != "type"}
         yield Part(

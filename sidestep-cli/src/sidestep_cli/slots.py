@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ class SlotCommand(click.Command):
         preset = find_preset(name, plugins) if name else None
         if preset is not None:
             self._check_tables(preset)
-        tables = preset.tables if preset else {}
+        tables = preset.tables if preset else self.saved_tables(ctx, args)
         file = self._peek("config", args)
         entries = read_entries(Path(file)) if file else []
         taken = {"--help", "-h"}.union(*(param.opts for param in [*self.params, *self.slot_options]))
@@ -53,6 +53,10 @@ class SlotCommand(click.Command):
         many = {flag for part in parts for o in part.options if o.multiple for flag in o.opts}
         from_file = self._from_file(ctx, entries, args)
         return super().parse_args(ctx, [*from_file, *repeat_flags(args, many)])
+
+    def saved_tables(self, ctx: click.Context, args: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        """Return tables as a preset has them, for a command that takes its defaults from somewhere else."""
+        return {}
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Return the command's own options, those of slots and settings, and --help."""
@@ -120,7 +124,7 @@ class _ComponentOption(click.Option):
         self.slot, self.adds = slot, flags == slot.more
         self.title = "Components"
         name = slot.name.replace("-", "_") + ("_more" if self.adds else "_type")
-        required = not self.adds and not slot.default
+        required = not self.adds and not slot.default and not slot.none
         help_ = slot.more_help if self.adds else slot.help
         super().__init__([*flags, name], multiple=self.adds, required=required, help=help_)
 
@@ -128,7 +132,9 @@ class _ComponentOption(click.Option):
         registry = ctx.ensure_object(Session).toolkit.plugins.registries[self.slot.kind]
         short = [o for o in self.opts if not o.startswith("--")]
         also = [o for o in self.opts[1:] if o.startswith("--")]
-        notes = [", ".join(registry) or "none installed"]
+        wanted = self.slot.supplies
+        fitting = sorted({spec.name for spec in registry.every() if not wanted or wanted & spec.supplies})
+        notes = [", ".join([*fitting, *self.slot.none]) or "none installed"]
         if not self.adds and self.slot.default:
             notes.append(f"default {self.slot.default}")
         elif self.adds and not self.slot.flags:

@@ -139,6 +139,61 @@ class MeasureFinished(Event):
     dry_run: bool = False
 
 
+# Describing
+
+
+@attrs.frozen(kw_only=True)
+class DescribeStarted(Event):
+    """A provider's turn begins: it is asked about `total` songs of a folder."""
+
+    provider: str
+    total: int
+
+
+@attrs.frozen(kw_only=True)
+class SongDescribed(Event):
+    """A provider is done with one song.
+
+    Attributes:
+        name: the song.
+        provider: what was asked.
+        fields: what was written into the sidecar; empty if nothing was found.
+        doubts: what a person should look at, one line each.
+        problem: why the provider could not describe it, "" if it could.
+        seconds: how long it took.
+    """
+
+    name: str
+    provider: str
+    fields: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+    problem: str = ""
+    seconds: float = 0.0
+
+
+@attrs.frozen(kw_only=True)
+class DescribeFinished(Event):
+    """Describing is over; each song counts once.
+
+    Attributes:
+        written: songs whose sidecars have new values now.
+        complete: songs that needed nothing.
+        unchanged: songs about which nothing was found.
+        failed: songs with which a provider had a problem, whatever another one wrote.
+        left: songs that were not asked about since it ended before.
+        songs: what became of every song that was asked about, in order; one for each provider.
+        ended: why it ended before the last song, "" if it did not.
+    """
+
+    written: int
+    complete: int
+    unchanged: int
+    failed: int
+    left: int
+    songs: tuple[SongDescribed, ...]
+    ended: str = ""
+
+
 # Training
 
 

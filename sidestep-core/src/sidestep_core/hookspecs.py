@@ -105,7 +105,7 @@ def sidestep_presets() -> Iterable[Path | Traversable]:
 def sidestep_secret(service: str) -> str | None:
     """Return the secret of a service such as "gemini", or None to let the next plugin try.
 
-    Called when a secret is needed. The core's own implementation comes last: environment, then settings.
+    Called when a secret is needed. The core's own implementation comes last: environment, then keyring.
 
     .. versionadded:: 0.1
     """

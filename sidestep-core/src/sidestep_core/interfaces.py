@@ -181,7 +181,10 @@ class Provider(Protocol):
         """Free it."""
 
     def check(self) -> str:
-        """Say in one line what answers; free of charge. Raise `ProviderError` when nothing would."""
+        """Say in one line what answers; free of charge. Raise `ProviderError` when nothing would.
+
+        It is called on a provider that was not entered.
+        """
 
     def describe(self, track: Track, wanted: frozenset[str], cancelled: Callable[[], bool]) -> Description:
         """Return the wanted fields it could fill, an empty description if there are none.

@@ -40,7 +40,17 @@ class PluginSettings:
     )
 
 
-TABLES: Mapping[str, type] = {"paths": PathSettings, "plugins": PluginSettings}
+@config
+class ProviderSettings:
+    """Who describes songs when a command names nobody."""
+
+    provider: str | None = option(default=None, help="Provider of captions.")
+    lyrics_provider: str | None = option(default=None, help="Provider of lyrics.")
+    metadata_provider: str | None = option(default=None, help="Provider of genre, tempo, key and time signature.")
+
+
+TABLES: Mapping[str, type] = {"paths": PathSettings, "plugins": PluginSettings, "captions": ProviderSettings}
+PROVIDERS = "providers"
 
 
 def config_folder() -> Path:
@@ -111,6 +121,9 @@ class Settings:
             raise ConfigError(f"settings file '{path}' is not valid TOML: {error}") from error
         if loose := [name for name, table in tables.items() if not isinstance(table, dict)]:
             raise ConfigError(f"settings file '{path}': {loose[0]!r} must stand in a table such as [paths]")
+        if loose := [name for name, table in tables.get(PROVIDERS, {}).items() if not isinstance(table, dict)]:
+            where = f"[{PROVIDERS}.{loose[0]}]"
+            raise ConfigError(f"settings file '{path}': {loose[0]!r} must stand in a table such as {where}")
         settings = cls(path, tables)
         settings._check()
         return settings
@@ -138,10 +151,7 @@ class Settings:
             ConfigError: the text is not a value it can have.
         """
         setting = self._find(key)
-        if not text.strip():
-            raise ConfigError(f"no value for {key!r}; 'sidestep settings clear {key}' removes what it is set to")
-        value = [part.strip() for part in text.split(",") if part.strip()] if setting.option.many else text
-        self._tables.setdefault(setting.table, {})[setting.key] = value
+        self._tables.setdefault(setting.table, {})[setting.key] = _value(key, setting.option, text)
         self._check()
         self._save()
 
@@ -149,6 +159,38 @@ class Settings:
         """Remove and save one setting."""
         setting = self._find(key)
         self._tables.get(setting.table, {}).pop(setting.key, None)
+        self._save()
+
+    def of_provider(self, name: str) -> dict[str, Any]:
+        """Return what is set of a provider's own settings."""
+        return dict(self._tables.get(PROVIDERS, {}).get(name, {}))
+
+    def of_providers(self) -> Iterator[tuple[str, Any]]:
+        """Yield what is set of all providers' own settings, as `name.setting`."""
+        for name, values in self._tables.get(PROVIDERS, {}).items():
+            yield from ((f"{name}.{field}", value) for field, value in values.items())
+
+    def set_of_provider(self, name: str, config_type: type | None, field: str, text: str | None) -> None:
+        """Set and save one of a provider's own settings from text; None removes it.
+
+        Raises:
+            UnknownName: it has no such setting.
+            ConfigError: the text is not a value it can have, or it is a secret, which stands in no file.
+        """
+        from sidestep_core.conversion import structure
+
+        found = {declared.name: declared for declared in (options_of(config_type) if config_type else ())}
+        if (declared := found.get(field)) is None:
+            shown = ", ".join(name for name, declared in found.items() if not declared.secret)
+            raise UnknownName(f"provider {name!r} has no setting {field!r}; there is {shown or 'none'}")
+        if declared.secret:
+            raise ConfigError(f"{name}.{field} is a secret and stands in no file; 'sidestep keys set' keeps it")
+        values = {key: value for key, value in self.of_provider(name).items() if key != field}
+        if text is not None:
+            values[field] = _value(f"{name}.{field}", declared, text)
+            structure(values, config_type or object, name)
+        table = self._tables.setdefault(PROVIDERS, {})
+        self._tables[PROVIDERS] = {**table, name: values} if values else {k: v for k, v in table.items() if k != name}
         self._save()
 
     def _find(self, key: str) -> Setting:
@@ -173,3 +215,17 @@ class Settings:
 
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(self.path, tomli_w.dumps({k: v for k, v in self._tables.items() if v}))
+
+
+def _value(key: str, declared: Option, text: str) -> Any:
+    """Return the value that a text stands for, as TOML holds it; one that is none stays text, which is refused."""
+    if not text.strip():
+        raise ConfigError(f"no value for {key!r}; 'sidestep settings clear {key}' removes what it is set to")
+    if declared.many:
+        return [part.strip() for part in text.split(",") if part.strip()]
+    if declared.type is bool:
+        return {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}.get(text, text)
+    try:
+        return declared.type(text) if declared.type in (int, float) else text
+    except ValueError:
+        return text

@@ -151,6 +151,11 @@ def write_sidecar(audio: Path, sidecar: Sidecar) -> Path:
     return path
 
 
+def overwrites(policy: MergePolicy, field: str) -> bool:
+    """Tell whether a policy overwrites a field that says something already."""
+    return field in _OVERWRITTEN[policy]
+
+
 def merge(known: Sidecar, new: Sidecar, policy: MergePolicy) -> Sidecar:
     """Return `known` with what `new` adds: its empty fields, and the fields that the policy overwrites.
 

@@ -223,13 +223,16 @@ class ProviderType(Spec):
     """A source of sidecar fields; its target follows `interfaces.Provider`.
 
     Attributes:
-        supplies: sidecar fields it can fill (caption, genre, bpm, key, signature, lyrics).
-        offline: whether it works without a network.
+        supplies: sidecar fields it can fill (caption, genre, bpm, key, signature, language, is_instrumental, lyrics).
+        offline: whether it works without a network; such a one describes one song at a time.
+        service: whose secret fills a setting declared `secret` that nobody gave, as `sidestep_secret` knows it; the
+            provider's own name when empty.
     """
 
     kind = "provider"
     supplies: frozenset[str] = frozenset()
     offline: bool = False
+    service: str = ""
 
 
 @attrs.frozen(kw_only=True)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from sidestep_core.analysis.config import AnalyzeConfig
     from sidestep_core.bench.settings import BenchConfig
     from sidestep_core.configs import MeasureConfig, ModelConfig, PreprocessConfig, SoundConfig
+    from sidestep_core.describing.plan import SongPlan
+    from sidestep_core.describing.request import DescribeRequest
     from sidestep_core.estimate import Estimation
     from sidestep_core.events import Event
     from sidestep_core.interfaces import ExportReport, ExportRequest, Observer
@@ -144,6 +146,32 @@ class Toolkit:
         from sidestep_core.measuring import measure
 
         yield from measure(config, self._chosen("analyzer", analyzer), cancelled=cancelled)
+
+    def describe(self, request: DescribeRequest, *, cancelled: Callable[[], bool] = never) -> Iterator[Event]:
+        """Fill the sidecars of songs by asking providers; see `sidestep_core.describing.job.describe`."""
+        from sidestep_core.describing.job import describe
+        from sidestep_core.describing.request import find_asked
+
+        yield from describe(request.config, find_asked(request, self.plugins), cancelled=cancelled)
+
+    def plan_describing(self, request: DescribeRequest) -> list[SongPlan]:
+        """Work out what would be asked about which song, without asking anybody."""
+        from sidestep_core.describing.plan import audio_dir, plan_songs
+        from sidestep_core.describing.request import find_asked
+
+        stages = [asked.stage for asked in find_asked(request, self.plugins)]
+        return plan_songs(audio_dir(request.config), stages, request.config.policy)
+
+    def check_provider(self, choice: Choice) -> str:
+        """Return in one line what answers at a provider; free of charge.
+
+        Raises:
+            UnknownName, LoadError: there is no such provider, or it cannot be made.
+            ProviderError: nothing would answer.
+        """
+        from sidestep_core.describing.request import check_provider
+
+        return check_provider(choice, self.plugins)
 
     def components(self, request: TrainRequest) -> Components:
         """Look up the components a request names.

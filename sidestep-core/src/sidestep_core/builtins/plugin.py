@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
@@ -17,6 +16,7 @@ from sidestep_core.builtins.configs import (
     WeightDecayConfig,
 )
 from sidestep_core.hookspecs import hookimpl
+from sidestep_core.keys import find_key
 from sidestep_core.specs import LRControllerType, ObserverType, OptimizerType, TimestepSamplerType
 
 sidestep_api = 1
@@ -187,11 +187,5 @@ def sidestep_presets() -> list[Traversable]:
 
 @hookimpl(trylast=True)
 def sidestep_secret(service: str) -> str | None:
-    """Return the secret from the environment variable that the service's own tools use."""
-    variables = {
-        "gemini": "GEMINI_API_KEY",
-        "openai": "OPENAI_API_KEY",
-        "genius": "GENIUS_API_TOKEN",
-        "huggingface": "HF_TOKEN",
-    }
-    return os.environ.get(variables.get(service, "")) or None
+    """Return the secret from the environment variable that the service's own tools use, else from the keyring."""
+    return find_key(service)

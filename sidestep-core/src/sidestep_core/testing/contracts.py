@@ -17,6 +17,7 @@ from sidestep_core.specs import Spec
 from sidestep_core.testing.adapters import AdapterContract
 from sidestep_core.testing.component import ComponentContract
 from sidestep_core.testing.exporters import ExporterContract
+from sidestep_core.testing.providers import ProviderContract
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +29,7 @@ __all__ = [
     "LRControllerContract",
     "AdapterContract",
     "ExporterContract",
+    "ProviderContract",
 ]
 
 

@@ -20,6 +20,14 @@ def _own_history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_keyring() -> Iterator[None]:
+    """Keep tests away from the keys in the user's keyring."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.fail.Keyring")
+        yield
+
+
 @pytest.fixture(scope="session")
 def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> MakeCheckpoint:
     """Return a function that writes a tiny checkpoint folder; it takes the arguments of `write_tiny`."""
