@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from sidestep_core import hookimpl
 from sidestep_core.configs import MeasureConfig
+from sidestep_core.describing.provenance import SourceKind, read_sources, sources_path, write_fields
 from sidestep_core.errors import Cancelled, ConfigError, DatasetError, LoadError
 from sidestep_core.events import MeasureFinished, SongMeasured, SongRejected, StageStarted
 from sidestep_core.requests import Choice
@@ -105,7 +106,7 @@ def lines(name: str) -> list[str]:
 
 
 def audio_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".txt")
+    return sorted(path for path in folder.rglob("*") if path.suffix in (".wav", ".flac"))
 
 
 def test_what_is_certain_enough_is_written(measure: Measure, songs: Path) -> None:
@@ -171,11 +172,81 @@ def test_overwriting_keeps_what_is_not_certain_now(measure: Measure, songs: Path
     assert parse(song.with_suffix(".txt").read_text()).signature == "5/4"
 
 
+def test_where_values_come_from_is_noted_with_their_confidence(measure: Measure, songs: Path) -> None:
+    measure()
+    sources = read_sources(audio_in(songs)[0])
+    assert {name: (s.source, s.kind, s.confidence) for name, s in sources.items()} == {
+        "bpm": ("noting", "measured", "high"),
+        "key": ("noting", "measured", "medium"),
+    }
+
+
+def test_what_was_measured_is_not_measured_again(measure: Measure, songs: Path) -> None:
+    measure(confidence="low")
+    Path("analyzed.log").unlink()
+    *_, last = measure()
+    assert (last.complete, lines("analyzed.log")) == (len(audio_in(songs)), [])
+
+
+@pytest.mark.parametrize("kind", ["provider", "guess"])
+def test_a_measurement_takes_the_place_of_what_a_provider_said(measure: Measure, songs: Path, kind: SourceKind) -> None:
+    song = audio_in(songs)[0]
+    write_fields(song, {"bpm": "90", "caption": "calm"}, source="somebody", kind=kind)
+    measure()
+    after = parse(song.with_suffix(".txt").read_text())
+    assert (after.bpm, after.caption) == ("120", "calm")
+    sources = read_sources(song)
+    assert (sources["bpm"].kind, sources["caption"].kind) == ("measured", kind)
+
+
+def test_a_measurement_that_agrees_with_a_provider_is_the_source_from_then_on(measure: Measure, songs: Path) -> None:
+    song = audio_in(songs)[0]
+    write_fields(song, {"bpm": "120"}, source="somebody", kind="provider")
+    events = measure()
+    assert read_sources(song)["bpm"].source == "noting"
+    assert ("key",) in {event.written for event in events if isinstance(event, SongMeasured)}
+
+
+def test_what_a_provider_said_stays_where_the_measurement_is_in_doubt(measure: Measure, songs: Path) -> None:
+    song = audio_in(songs)[0]
+    write_fields(song, {"signature": "6/8"}, source="somebody", kind="provider")
+    measure()
+    assert parse(song.with_suffix(".txt").read_text()).signature == "6/8"
+    assert read_sources(song)["signature"].source == "somebody"
+
+
+@pytest.mark.parametrize("kind", ["provider", "guess"])
+def test_no_provider_overwrites_a_measurement(measure: Measure, songs: Path, kind: SourceKind) -> None:
+    song = audio_in(songs)[0]
+    measure()
+    write_fields(song, {"bpm": "90"}, source="somebody", kind=kind, policy="overwrite_all")
+    assert parse(song.with_suffix(".txt").read_text()).bpm == "120"
+
+
+def test_a_measured_value_that_somebody_corrected_is_theirs(measure: Measure, songs: Path) -> None:
+    song = audio_in(songs)[0]
+    measure()
+    sidecar = song.with_suffix(".txt")
+    sidecar.write_text(sidecar.read_text().replace("bpm: 120", "bpm: 60"))
+    measure()
+    assert parse(sidecar.read_text()).bpm == "60"
+
+
+def test_a_damaged_record_of_sources_costs_its_song_and_is_left_alone(measure: Measure, songs: Path) -> None:
+    song = audio_in(songs)[0]
+    sources_path(song).write_text("{")
+    *_, last = measure()
+    assert [rejected.name for rejected in last.rejected] == [song.name]
+    assert "no record of sources" in last.rejected[0].reason
+    assert sources_path(song).read_text() == "{"
+
+
 def test_a_dry_run_says_what_would_be_written_and_writes_nothing(measure: Measure, songs: Path) -> None:
     *_, last = measure(dry_run=True)
     assert last.written == len(audio_in(songs))
     assert last.dry_run
     assert list(songs.rglob("*.txt")) == []
+    assert list(songs.rglob("*.json")) == []
 
 
 def test_a_bad_file_costs_itself_alone(measure: Measure, songs: Path) -> None:

@@ -93,7 +93,7 @@ class MeasureConfig:
     )
     policy: Literal["fill_missing", "overwrite_all"] = option(
         default="fill_missing",
-        help="Fill what sidecars do not say, or replace the tempo, key and metre that they do say.",
+        help="Fill tempo, key and metre that nobody gave or only a provider, or replace yours, too.",
     )
     confidence: Literal["high", "medium", "low"] = option(
         default="medium", help="Least confidence with which a value is written; what is below is shown only."

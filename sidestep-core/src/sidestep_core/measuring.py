@@ -10,15 +10,15 @@ import attrs
 
 from sidestep_core.configs import MeasureConfig
 from sidestep_core.dataset import find_audio
+from sidestep_core.describing.provenance import Source, may_overwrite, read_sources, record
 from sidestep_core.errors import AudioError, Cancelled, ConfigError, DatasetError
 from sidestep_core.events import Event, MeasureFinished, SongMeasured, SongRejected, StageStarted
 from sidestep_core.interfaces import Analyzer, Confidence, Measured
 from sidestep_core.requests import Chosen
-from sidestep_core.sidecars import Sidecar, merge, read_sidecar, write_sidecar
+from sidestep_core.sidecars import Sidecar, overwrites, read_sidecar, write_sidecar
 from sidestep_core.specs import AnalyzerType, BuildContext
 
 _LEVELS: tuple[Confidence, ...] = ("low", "medium", "high")
-_NOT_KNOWN = frozenset({"", "n/a", "na", "none", "null", "unknown", "unspecified", "not detected"})
 STAGE = "measure"
 
 Outcome = Mapping[str, Measured] | AudioError
@@ -111,7 +111,7 @@ def _plan(
     for path in songs:
         name = path.relative_to(config.input or path.parent).as_posix()
         try:
-            wanted = _wanted(read_sidecar(path) or Sidecar(), config, analyzer.spec.supplies)
+            wanted = _wanted(path, config, analyzer.spec.supplies)
         except DatasetError as error:
             rejected.append(SongRejected(name=name, reason=str(error)))
             continue
@@ -120,14 +120,15 @@ def _plan(
     return tasks, rejected
 
 
-def _wanted(known: Sidecar, config: MeasureConfig, supplies: frozenset[str]) -> frozenset[str]:
-    if config.policy == "overwrite_all":
-        return supplies
-    return frozenset(name for name in supplies if _is_unknown(getattr(known, name)))
+def _wanted(path: Path, config: MeasureConfig, supplies: frozenset[str]) -> frozenset[str]:
+    """Return the fields that a measurement may fill or replace; raise `DatasetError` if a record cannot be read."""
+    known, sources = read_sidecar(path) or Sidecar(), read_sources(path)
+    return frozenset(name for name in supplies if _may_write(name, known, sources, config))
 
 
-def _is_unknown(value: str) -> bool:
-    return value.strip().lower() in _NOT_KNOWN
+def _may_write(name: str, known: Sidecar, sources: Mapping[str, Source], config: MeasureConfig) -> bool:
+    overwrite = overwrites(config.policy, name)
+    return may_overwrite(name, getattr(known, name), sources, kind="measured", overwrite=overwrite)
 
 
 def _outcomes(tasks: Sequence[Task], workers: int | None) -> Iterator[tuple[Task, Outcome]]:
@@ -151,23 +152,20 @@ def _note(task: Task, outcome: Outcome, config: MeasureConfig) -> SongMeasured |
     """Write what is certain enough into the sidecar, as it is by now, and return what became of the song."""
     if isinstance(outcome, AudioError):
         return SongRejected(name=task.name, reason=str(outcome))
-    certain = {name: found.value for name, found in outcome.items() if _reaches(found.confidence, config.confidence)}
+    certain = {name for name, found in outcome.items() if _reaches(found.confidence, config.confidence)}
     try:
-        known = read_sidecar(task.path) or Sidecar()
-        described = _merged(known, certain, config)
-        if described != known and not config.dry_run:
-            write_sidecar(task.path, described)
+        known, sources = read_sidecar(task.path) or Sidecar(), read_sources(task.path)
+        new = {name: outcome[name].value for name in sorted(certain) if _may_write(name, known, sources, config)}
+        described = attrs.evolve(known, **new)
+        if new and not config.dry_run:
+            if described != known:
+                write_sidecar(task.path, described)
+            levels = {name: outcome[name].confidence for name in new}
+            record(task.path, new, source=task.analyzer.spec.name, kind="measured", confidence=levels)
     except (DatasetError, OSError) as error:
         return SongRejected(name=task.name, reason=str(error))
-    written = tuple(name for name in certain if getattr(described, name) != getattr(known, name))
-    doubtful = tuple(sorted(task.wanted - certain.keys()))
-    return SongMeasured(name=task.name, found=outcome, written=written, doubtful=doubtful)
-
-
-def _merged(known: Sidecar, certain: Mapping[str, str], config: MeasureConfig) -> Sidecar:
-    """Return the sidecar with the new values; what says that it does not know counts as empty."""
-    blank = {name: "" for name in certain if _is_unknown(getattr(known, name))}
-    return merge(attrs.evolve(known, **blank), Sidecar(**certain), config.policy)
+    written = tuple(name for name in new if getattr(described, name) != getattr(known, name))
+    return SongMeasured(name=task.name, found=outcome, written=written, doubtful=tuple(sorted(task.wanted - certain)))
 
 
 def _reaches(confidence: Confidence, least: Confidence) -> bool:
