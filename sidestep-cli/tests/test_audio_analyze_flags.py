@@ -67,7 +67,7 @@ def test_without_stems_a_mode_has_no_effect_and_that_is_said(run_cli: RunCli, ot
     toolkit = Noting(*others)
     result = run_cli(*WORDS, "--mode=sas", toolkit=toolkit)
     assert [choice.name for _, choice in toolkit.choices] == ["signal"]
-    assert "--mode has no effect any more: one way of measuring is there in analyzer 'signal'\n" in result.err
+    assert "--mode has no effect any more: analyzer 'signal' measures in one way\n" in result.err
 
 
 def test_an_analyser_that_is_named_is_taken_whatever_the_mode(run_cli: RunCli) -> None:
@@ -87,7 +87,7 @@ def test_chunks_of_one_that_has_none_have_no_effect_and_that_is_said(run_cli: Ru
     toolkit = Noting()
     result = run_cli(*WORDS, "--chunks", "7", toolkit=toolkit)
     assert (result.code, len(toolkit.choices)) == (0, 1)
-    assert "--chunks has no effect any more: songs are measured as a whole in analyzer 'signal'\n" in result.err
+    assert "--chunks has no effect any more: analyzer 'signal' measures songs as a whole\n" in result.err
 
 
 def test_an_unknown_mode_is_one_line_with_what_there_is(run_cli: RunCli) -> None:

@@ -30,7 +30,7 @@ ANALYZER = Slot(
 )
 # of older command lines: what the modes chose, and flags that mean something to some analysers alone
 _MODES = {"faf": "signal", "mid": "stems", "sas": "stems"}
-_OLDER = {"--mode": "one way of measuring is there", "--chunks": "songs are measured as a whole"}
+_OLDER = {"--mode": "measures in one way", "--chunks": "measures songs as a whole"}
 
 
 class AnalyzeCommand(SlotCommand):
@@ -54,7 +54,7 @@ def _translated(args: Sequence[str], plugins: Plugins) -> list[str]:
         if (value := last(peek(args, (flag,)))) and flag not in understood:
             rest = without(rest, (flag,))
             if _MODES.get(value) != name:
-                click.echo(f"{flag} has no effect any more: {reason} in analyzer {name!r}", err=True)
+                click.echo(f"{flag} has no effect any more: analyzer {name!r} {reason}", err=True)
     return ["--analyzer", name, *rest]
 
 
