@@ -69,6 +69,13 @@ def print_facts(facts: Sequence[tuple[str, str]]) -> None:
             click.echo(" " * (width + len(GAP)) + line)
 
 
+def print_diff(name: str, lines: Sequence[str]) -> None:
+    """Print the name of a file and its lines that go (`-`) and come (`+`)."""
+    click.echo(click.style(name, bold=True))
+    for line in lines:
+        click.echo("  " + click.style(f"{line[0]} {line[1:]}".rstrip(), fg="green" if line[0] == "+" else "red"))
+
+
 def duration(seconds: float) -> str:
     """Return a length of time: `42 s`, `3:07 min`, `2:15 h`."""
     whole = round(seconds)
