@@ -211,3 +211,16 @@ def test_workers_import_no_model_library() -> None:
     code = "import sys, sidestep_core.doctor.listen; print('torch' in sys.modules, 'transformers' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout == "False False\n"
+
+
+def test_without_the_library_languages_are_not_guessed_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for loaded in ("sidestep_core.doctor.language", "py3langid.langid"):
+        monkeypatch.delitem(sys.modules, loaded, raising=False)
+    monkeypatch.setitem(sys.modules, "py3langid", None)
+    (path,) = write_songs(tmp_path, seconds=[0.5])
+    write_sidecar(path, Sidecar(caption="c", language="en", lyrics=GERMAN))
+    _, report = checked(CheckConfig(audio_dir=tmp_path, workers=1))
+    assert [finding.kind for finding in report.findings] == []
+    assert report.notes == ("languages were not guessed: that needs py3langid; pip install 'sidestep-core[language]'",)
