@@ -213,12 +213,21 @@ def test_workers_import_no_model_library() -> None:
     assert ran.stdout == "False False\n"
 
 
+class Missing:
+    """Finds that one library is not installed."""
+
+    def find_spec(self, name: str, path: object, target: object = None) -> None:
+        """Refuse the library."""
+        if name == "py3langid":
+            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+
+
 def test_without_the_library_languages_are_not_guessed_and_that_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for loaded in ("sidestep_core.doctor.language", "py3langid.langid"):
+    for loaded in ("sidestep_core.doctor.language", "py3langid", "py3langid.langid"):
         monkeypatch.delitem(sys.modules, loaded, raising=False)
-    monkeypatch.setitem(sys.modules, "py3langid", None)
+    monkeypatch.setattr(sys, "meta_path", [Missing(), *sys.meta_path])
     (path,) = write_songs(tmp_path, seconds=[0.5])
     write_sidecar(path, Sidecar(caption="c", language="en", lyrics=GERMAN))
     _, report = checked(CheckConfig(audio_dir=tmp_path, workers=1))

@@ -29,7 +29,7 @@ def _command(name: str, help_: str) -> LazyCommand:
 
 SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
     "From songs to an adapter": {
-        "dataset": _command("dataset", "List a folder's songs and captions in one file, or check them."),
+        "dataset": _command("dataset", "List songs and captions in one file, or check them."),
         "tags": _command("tags", "Change the trigger tag of many songs at once."),
         "captions": _command("captions", "Have songs described: captions, lyrics and metadata."),
         "convert-sidecars": LazyCommand(
