@@ -1,19 +1,64 @@
-"""Languages that lyrics can be in, by the codes that ACE-Step knows, and which of them a text cannot be in."""
+"""Names and codes of the languages that ACE-Step knows, and which of them a text cannot be in."""
 
 from __future__ import annotations
 
 import re
 
-LANGUAGES = (
-    *("ar", "az", "bg", "bn", "ca", "cs", "da", "de", "el", "en", "es", "fa", "fi", "fr", "he", "hi", "hr", "ht", "hu"),
-    *("id", "is", "it", "ja", "ko", "la", "lt", "ms", "ne", "nl", "no", "pa", "pl", "pt", "ro", "ru", "sa", "sk", "sr"),
-    *("sv", "sw", "ta", "te", "th", "tl", "tr", "uk", "ur", "vi", "yue", "zh"),
-)
+# code: English name, other names and codes
 _NAMES = {
-    **{"english": "en", "chinese": "zh", "mandarin": "zh", "cantonese": "yue", "japanese": "ja", "korean": "ko"},
-    **{"spanish": "es", "french": "fr", "german": "de", "portuguese": "pt", "italian": "it", "russian": "ru"},
-    **{"dutch": "nl", "polish": "pl", "turkish": "tr", "arabic": "ar", "hindi": "hi", "swedish": "sv", "jp": "ja"},
+    "ar": "arabic ara",
+    "az": "azerbaijani aze",
+    "bg": "bulgarian bul",
+    "bn": "bengali ben bangla",
+    "ca": "catalan cat",
+    "cs": "czech ces cze",
+    "da": "danish dan dansk",
+    "de": "german deu ger deutsch",
+    "el": "greek ell gre",
+    "en": "english eng",
+    "es": "spanish spa español espanol castilian",
+    "fa": "persian fas per farsi",
+    "fi": "finnish fin suomi",
+    "fr": "french fra fre français francais",
+    "he": "hebrew heb iw",
+    "hi": "hindi hin",
+    "hr": "croatian hrv",
+    "ht": "haitian hat",
+    "hu": "hungarian hun magyar",
+    "id": "indonesian ind",
+    "is": "icelandic isl ice",
+    "it": "italian ita italiano",
+    "ja": "japanese jpn jp 日本語",
+    "ko": "korean kor kr 한국어",
+    "la": "latin lat",
+    "lt": "lithuanian lit",
+    "ms": "malay msa may",
+    "ne": "nepali nep",
+    "nl": "dutch nld dut nederlands flemish",
+    "no": "norwegian nor nb nn norsk",
+    "pa": "punjabi pan panjabi",
+    "pl": "polish pol polski",
+    "pt": "portuguese por português portugues",
+    "ro": "romanian ron rum",
+    "ru": "russian rus русский",
+    "sa": "sanskrit san",
+    "sk": "slovak slk slo",
+    "sr": "serbian srp",
+    "sv": "swedish swe svenska",
+    "sw": "swahili swa",
+    "ta": "tamil tam",
+    "te": "telugu tel",
+    "th": "thai tha",
+    "tl": "tagalog tgl filipino fil",
+    "tr": "turkish tur türkçe",
+    "uk": "ukrainian ukr українська",
+    "ur": "urdu urd",
+    "vi": "vietnamese vie",
+    "yue": "cantonese",
+    "zh": "chinese zho chi mandarin cn cmn 中文",
 }
+LANGUAGES = frozenset(_NAMES)
+_CODES = {name: code for code, names in _NAMES.items() for name in (code, *names.split())}
 _OTHER_SCRIPTS = frozenset(
     [
         *("ar", "bg", "bn", "el", "fa", "he", "hi", "ja", "ko", "ne", "pa"),
@@ -26,10 +71,9 @@ _LATIN = re.compile(r"[A-Za-z\u00c0-\u024f\u1e00-\u1eff]")
 
 
 def language_code(text: str) -> str:
-    """Return the code of a language given by code or name (`en`, `en-US`, `English`), "" for one that is not known."""
-    word = re.split(r"[\W_]+", text.strip().lower())[0]
-    code = _NAMES.get(word, word)
-    return code if code in LANGUAGES else ""
+    """Return the code of a language given by code, locale or name, "" if it is none that the model knows."""
+    words = re.split(r"[\s,;/_()-]+", text.lower())
+    return next((_CODES[word] for word in words if word in _CODES), "")
 
 
 def contradicts(stated: str, guessed: str, lyrics: str) -> bool:

@@ -18,7 +18,7 @@ class LanguageGuesser:
 
     def __init__(self) -> None:
         self._identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-        self._identifier.set_languages(list(LANGUAGES))
+        self._identifier.set_languages(sorted(LANGUAGES))
 
     def guess(self, lyrics: str) -> str:
         """Return the code of the language of lyrics, "" where it is not clear."""
