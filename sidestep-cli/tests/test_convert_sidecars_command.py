@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -160,3 +164,23 @@ def test_what_cannot_be_converted_is_refused_in_one_line(
     assert (result.code, result.out, contents(songs)) == (2, "", before)
     assert message in result.err.splitlines()[0]
     assert result.err.startswith("error: ")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_a_conversion_that_is_killed_damages_no_file_and_goes_on_where_it_was(run_cli: RunCli, tmp_path: Path) -> None:
+    (tmp_path / "many").mkdir()
+    for number in range(200):
+        (tmp_path / "many" / f"{number}.wav").touch()
+        words = {"caption": f"words of {number}", "lyrics": "[Verse]\n" + "la la\n" * 2000}
+        (tmp_path / "many" / f"{number}.json").write_text(json.dumps(words))
+    command = [sys.executable, "-m", "sidestep_cli", "convert-sidecars", "many"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    while process.poll() is None and len(list((tmp_path / "many").glob("*.txt"))) < 20:
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    done = {path: path.read_bytes() for path in (tmp_path / "many").glob("*.txt")}
+    assert [path.stem for path in done if caption(path.with_suffix(".wav")) != f"words of {path.stem}"] == []
+    again = run_cli("convert-sidecars", "many")
+    assert again.err == f"{200 - len(done)} sidecars written, {len(done)} said it all before\n"
+    assert {path: path.read_bytes() for path in done} == done
