@@ -65,6 +65,11 @@ def test_a_difference_is_printed_below_the_name_of_its_file(capsys: pytest.Captu
     assert capsys.readouterr().out == "a/song.txt\n  - bpm: 90\n  + bpm: 91\n  +\n  +   deep\n"
 
 
+def test_what_would_steer_the_terminal_is_shown_as_a_sign(capsys: pytest.CaptureFixture[str]) -> None:
+    print_diff("song.txt", ["+caption: \x1b[2J\x07gone\x7f\tstays"])
+    assert capsys.readouterr().out == "song.txt\n  + caption: ␛[2J␇gone␡\tstays\n"
+
+
 def song(name: str, seconds: float, language: str = "") -> CheckedSong:
     return CheckedSong(name=name, seconds=seconds, prompt="p", lyrics="l", language=language)
 

@@ -9,7 +9,7 @@ import attrs
 import click
 from sidestep_core.doctor.report import KINDS, DatasetChecked, Finding, histogram
 
-from sidestep_cli.output import duration, plural, print_table, warn
+from sidestep_cli.output import duration, plural, print_table, visible, warn
 
 SHOWN = 20
 BAR = 40
@@ -49,7 +49,7 @@ def print_prompts(report: DatasetChecked) -> None:
         click.echo(click.style(song.name, bold=True))
         for text in (song.prompt, song.lyrics):
             for line in text.splitlines():
-                click.echo(f"  {line}".rstrip())
+                click.echo(f"  {visible(line)}".rstrip())
             click.echo()
 
 

@@ -73,7 +73,13 @@ def print_diff(name: str, lines: Sequence[str]) -> None:
     """Print the name of a file and its lines that go (`-`) and come (`+`)."""
     click.echo(click.style(name, bold=True))
     for line in lines:
-        click.echo("  " + click.style(f"{line[0]} {line[1:]}".rstrip(), fg="green" if line[0] == "+" else "red"))
+        text = visible(f"{line[0]} {line[1:]}").rstrip()
+        click.echo("  " + click.style(text, fg="green" if line[0] == "+" else "red"))
+
+
+def visible(text: str) -> str:
+    """Return text of somebody's files with signs for characters that would steer the terminal."""
+    return text.translate({**{code: 0x2400 + code for code in range(32) if code != ord("\t")}, 127: 0x2421})
 
 
 def duration(seconds: float) -> str:
