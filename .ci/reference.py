@@ -65,6 +65,7 @@ def settings_page() -> str:
     parts.append(f"## analyze\n\n{_table(options_of(AnalyzeConfig))}")
     parts.append(f"## captions\n\n{_table(options_of(CaptionsConfig))}")
     parts.append(f"## bench\n\n{_table(options_of(BenchConfig))}")
+    parts.append(f"## dataset check\n\n{_table(options_of(configs.CheckConfig))}")
     parts.append("## User settings\n\nKept in one file; `sidestep settings path` says where.\n")
     parts += [f"### [{name}]\n\n{_table(options_of(table), flags=False)}" for name, table in settings.TABLES.items()]
     return "\n".join(parts)

@@ -51,6 +51,8 @@ LIGHT = [
     ("tags", "remove", "songs", "--tag", "jazz"),
     ("tags", "clear", "songs", "--dry-run"),
     ("dataset", "--help"),
+    ("dataset", "check", "--help"),
+    ("convert-sidecars", "songs", "--dry-run"),
     ("export", "--help"),
     ("bench", "--help"),
     ("demo", "--help"),

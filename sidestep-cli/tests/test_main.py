@@ -41,10 +41,11 @@ def test_without_arguments_it_shows_its_help(run_cli: RunCli) -> None:
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 def test_help_lists_every_command_with_its_line(run_cli: RunCli, flag: str) -> None:
     text = run_cli(flag).out
+    width = max(len(name) for commands in SECTIONS.values() for name in commands)
     for title, commands in SECTIONS.items():
         assert f"{title}:\n" in text
         for name, command in commands.items():
-            assert f"\n  {name.ljust(10)}  {command.help}\n" in text
+            assert f"\n  {name.ljust(width)}  {command.help}\n" in text
 
 
 @pytest.mark.parametrize("name", [name for section in SECTIONS.values() for name in section])

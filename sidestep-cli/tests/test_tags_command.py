@@ -113,6 +113,33 @@ def test_no_operation_writes_in_a_dry_run(run_cli: RunCli, songs: Path, words: t
     assert contents(songs) == before
 
 
+def test_a_dry_run_shows_the_lines_that_would_change(run_cli: RunCli, songs: Path) -> None:
+    (songs / "b.txt").write_text(
+        "caption: fast\ngenre: \nbpm: \nkey: \nsignature: \nis_instrumental: \ncustom_tag: x\n"
+    )
+    (songs / "c.flac").unlink()
+    (songs / "live set" / "d.ogg").unlink()
+    result = run_cli("tags", "remove", songs, "--tag", "x, jazz", "--dry-run")
+    assert result.out.splitlines()[-2:] == ["b.txt", "  - custom_tag: x"]
+    assert "  - custom_tag: jazz, jazz piano\n" in result.out
+    assert "  + custom_tag: jazz piano\n" in result.out
+
+
+@pytest.mark.parametrize("flag", ["-i", "--input"])
+def test_the_folder_may_stand_behind_the_published_flag(run_cli: RunCli, songs: Path, flag: str) -> None:
+    assert run_cli("tags", "set", flag, songs, "--tag", "mine").err == "4 sidecars changed\n"
+    assert run_cli("tags", "list", flag, songs).out.count("mine") == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "message"), [((), "give FOLDER"), (("songs", "-i", "songs/live set"), "more than one FOLDER")]
+)
+@pytest.mark.usefixtures("songs")
+def test_the_folder_must_be_said_once(run_cli: RunCli, words: tuple[str, ...], message: str) -> None:
+    result = run_cli("tags", "list", *words)
+    assert (result.code, result.err.splitlines()[0]) == (2, f"error: {message}")
+
+
 def test_a_dry_run_of_clearing_asks_nothing(run_cli: RunCli, songs: Path) -> None:
     assert run_cli("tags", "clear", songs, "--dry-run", typed="").err == "2 sidecars would change\n"
 

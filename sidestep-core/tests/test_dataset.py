@@ -108,6 +108,19 @@ def test_what_holds_no_songs_is_refused(tmp_path: Path, name: str, message: str)
         scan_folder(tmp_path / name)
 
 
+def test_a_scan_opens_each_sidecar_once_and_looks_for_no_other(tmp_path: Path) -> None:
+    fill(tmp_path, a_wav="", a_txt="bpm: 90", b_wav="", c_wav="", c_caption_txt="warm", d_wav="", d_txt="caption: x")
+    code = (
+        "import sys; from pathlib import Path; from sidestep_core.dataset import scan_folder\n"
+        "opened = []\n"
+        "sys.addaudithook(lambda event, args: event == 'open' and opened.append(str(args[0])))\n"
+        "scan_folder(Path(sys.argv[1]))\n"
+        "print(sorted(Path(name).name for name in opened if name.startswith(sys.argv[1])))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
+    assert ran.stdout == "['a.txt', 'c.caption.txt', 'd.txt']\n"
+
+
 def test_reading_songs_imports_nothing_heavy() -> None:
     code = (
         "import sys, sidestep_core.dataset, sidestep_core.prompts, sidestep_core.tags\n"

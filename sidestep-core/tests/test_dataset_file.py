@@ -206,6 +206,20 @@ def test_a_path_from_another_machine_is_found_by_its_bare_name(folder: Path, giv
     assert song.path == folder / "two.wav"
 
 
+def test_a_name_that_several_entries_share_does_not_stand_for_their_paths(folder: Path) -> None:
+    (folder / "b").mkdir()
+    (folder / "b" / "two.wav").touch()
+    samples = ({"audio_path": "a/two.wav", "caption": "one"}, {"audio_path": "b/two.wav", "caption": "other"})
+    songs = read_dataset(listed(folder, *samples))
+    assert {song.name: song.caption for song in songs.songs} == {"b/two.wav": "other"}
+    assert reasons(songs) == [f"samples[0]: no file 'a/two.wav' in '{folder}'"]
+
+
+def test_an_unknown_key_of_a_sample_is_no_problem(folder: Path) -> None:
+    songs = read_dataset(listed(folder, {"filename": "two.wav", "caption": "c", "mood": "dark", "x": {"y": 1}}))
+    assert (songs.songs[0].caption, songs.problems) == ("c", ())
+
+
 def test_the_file_name_is_tried_where_the_path_is_gone(folder: Path) -> None:
     (song,) = read_dataset(listed(folder, {"audio_path": "/nowhere/x.wav", "filename": "two.wav"})).songs
     assert song.name == "two.wav"

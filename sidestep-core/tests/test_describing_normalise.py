@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sidestep_core.describing.languages import LANGUAGES
 from sidestep_core.describing.normalise import FIELDS, normalise, normalise_all
+from sidestep_core.languages import LANGUAGES
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,11 @@ import json
 import attrs
 import pytest
 from sidestep_core.configs import PreprocessConfig
+from sidestep_core.dataset import find_songs
 from sidestep_core.errors import ConfigError, DatasetError
 from sidestep_core.model.layout import resolve_model
 from sidestep_core.preprocess.finish import make_store
-from sidestep_core.preprocess.plan import find_songs, make_entries, make_job, set_prompts, set_samples
+from sidestep_core.preprocess.plan import make_entries, make_job, set_prompts, set_samples
 
 POSITIONS = {"prepend": "zed, a song", "append": "a song, zed", "replace": "zed"}
 

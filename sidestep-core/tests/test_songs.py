@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import pytest
 from sidestep_core.sidecars import Sidecar
-from sidestep_core.songs import Song, make_song
+from sidestep_core.songs import Problem, Song, make_song
 
 AUDIO = Path("music/01_night-drive.wav")
 
@@ -106,3 +106,15 @@ def test_a_value_that_means_nothing_is_reported_and_gets_its_default(field: str,
 
 def test_all_doubts_about_a_song_are_reported() -> None:
     assert len(doubts(repeat="x", duration="x", is_instrumental="x")[1]) == 3
+
+
+@pytest.mark.parametrize(
+    ("path", "reason", "line"),
+    [
+        ("a/song.wav", "bpm is odd", "a/song.wav: bpm is odd"),
+        ("a/song.wav", "a/song.txt: not UTF-8 text", "a/song.txt: not UTF-8 text"),
+        ("a/song.wav", "b/song.txt: not UTF-8 text", "a/song.wav: b/song.txt: not UTF-8 text"),
+    ],
+)
+def test_a_problem_names_its_file_once(path: str, reason: str, line: str) -> None:
+    assert str(Problem(Path(path), reason)) == line

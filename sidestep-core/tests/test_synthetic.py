@@ -91,3 +91,9 @@ def test_another_seed_gives_another_song(songs: list[Path], tmp_path: Path) -> N
 def test_even_a_moment_holds_sound(tmp_path: Path, seconds: float) -> None:
     (song,) = write_songs(tmp_path, seconds=(seconds,))
     assert np.abs(decode(song)).max() > 0.5
+
+
+@pytest.mark.slow
+def test_songs_of_any_length_are_written_in_every_format(tmp_path: Path) -> None:
+    paths = write_songs(tmp_path, seconds=[90] * 4)
+    assert [round(probe(path).seconds) for path in paths] == [90] * 4

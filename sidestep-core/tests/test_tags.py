@@ -95,7 +95,8 @@ def test_removing_from_a_song_without_a_sidecar_makes_none(tmp_path: Path) -> No
 def test_a_sidecar_of_two_songs_is_edited_once(tmp_path: Path) -> None:
     audio = song(tmp_path, "song.wav", custom_tag="a")
     song(tmp_path, "song.mp3")
-    assert edit_tags(tmp_path, "add", "b") == [TagChange(audio.with_suffix(".txt"), ("a",), ("b", "a"))]
+    lines = ("-custom_tag: a", "+custom_tag: b, a")
+    assert edit_tags(tmp_path, "add", "b") == [TagChange(audio.with_suffix(".txt"), ("a",), ("b", "a"), lines)]
 
 
 def test_the_older_name_of_the_tag_becomes_the_newer(tmp_path: Path) -> None:
@@ -107,12 +108,23 @@ def test_the_older_name_of_the_tag_becomes_the_newer(tmp_path: Path) -> None:
 def test_a_dry_run_tells_the_changes_and_makes_none(tmp_path: Path) -> None:
     audio = song(tmp_path, custom_tag="a")
     song(tmp_path, "new.wav")
-    assert edit_tags(tmp_path, "add", "b", dry_run=True) == [
-        TagChange(tmp_path / "new.txt", (), ("b",)),
-        TagChange(tmp_path / "song.txt", ("a",), ("b", "a")),
+    assert [(c.path, c.before, c.after) for c in edit_tags(tmp_path, "add", "b", dry_run=True)] == [
+        (tmp_path / "new.txt", (), ("b",)),
+        (tmp_path / "song.txt", ("a",), ("b", "a")),
     ]
     assert tag_of(audio) == "a"
     assert not (tmp_path / "new.txt").exists()
+
+
+def test_a_change_shows_the_lines_of_the_file_that_go_and_come(tmp_path: Path) -> None:
+    audio = song(tmp_path)
+    lyrics = "lyrics:\n" + "la la\n" * 5000
+    audio.with_suffix(".txt").write_text("caption: c\ntempo: 90\ntrigger: old\n" + lyrics)
+    (change,) = edit_tags(tmp_path, "add", "new", dry_run=True)
+    assert change.lines == (
+        *("-tempo: 90", "-trigger: old"),
+        *("+genre: ", "+bpm: 90", "+key: ", "+signature: ", "+is_instrumental: ", "+custom_tag: new, old"),
+    )
 
 
 def test_a_sidecar_that_cannot_be_read_stops_the_edit_before_it_begins(tmp_path: Path) -> None:

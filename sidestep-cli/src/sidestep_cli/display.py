@@ -18,6 +18,7 @@ from sidestep_cli.session import Session
 
 STAGES: Mapping[str, str] = {
     "scan": "reading",
+    "listen": "listening",
     "audio": "audio",
     "text": "captions",
     "condition": "conditioning",
@@ -95,6 +96,13 @@ class StillScreen:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         return None
+
+
+class SilentScreen(StillScreen):
+    """Nothing: what matters comes at the end."""
+
+    def show(self, event: Event) -> None:
+        """Show nothing."""
 
 
 class JsonLines(StillScreen):

@@ -29,10 +29,13 @@ def _command(name: str, help_: str) -> LazyCommand:
 
 SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
     "From songs to an adapter": {
-        "dataset": _command("dataset", "List a folder's songs and captions in one file."),
+        "dataset": _command("dataset", "List songs and captions in one file, or check them."),
         "tags": _command("tags", "Change the trigger tag of many songs at once."),
         "audio-analyze": _command("audio_analyze", "Measure tempo, key and metre of songs."),
         "captions": _command("captions", "Have songs described: captions, lyrics and metadata."),
+        "convert-sidecars": LazyCommand(
+            "sidestep_cli.commands.convert_sidecars:convert_sidecars", "Read other programs' captions, or write them."
+        ),
         "preprocess": _command("preprocess", "Make training tensors from songs and captions."),
         "analyze": _command("analyze", "Find out which projections matter for your songs."),
         "estimate": _command("estimate", "Work out how much memory a run takes, and whether it fits."),

@@ -69,6 +69,19 @@ def print_facts(facts: Sequence[tuple[str, str]]) -> None:
             click.echo(" " * (width + len(GAP)) + line)
 
 
+def print_diff(name: str, lines: Sequence[str]) -> None:
+    """Print the name of a file and its lines that go (`-`) and come (`+`)."""
+    click.echo(click.style(name, bold=True))
+    for line in lines:
+        text = visible(f"{line[0]} {line[1:]}").rstrip()
+        click.echo("  " + click.style(text, fg="green" if line[0] == "+" else "red"))
+
+
+def visible(text: str) -> str:
+    """Return text of somebody's files with signs for characters that would steer the terminal."""
+    return text.translate({**{code: 0x2400 + code for code in range(32) if code != ord("\t")}, 127: 0x2421})
+
+
 def duration(seconds: float) -> str:
     """Return a length of time: `42 s`, `3:07 min`, `2:15 h`."""
     whole = round(seconds)

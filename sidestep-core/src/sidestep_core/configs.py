@@ -35,21 +35,13 @@ class ModelConfig:
 
 
 @config
-class PreprocessConfig:
-    """How audio and captions become training tensors."""
+class SongsConfig:
+    """Which songs are meant, how much of them is used and how they are described."""
 
     audio_dir: Path | None = option(
         default=None, short="-i", aliases=("--input",), help="Folder of songs, searched with its subfolders."
     )
     dataset_json: Path | None = option(default=None, help="Dataset file that lists the songs and their captions.")
-    tensor_output: Path | None = option(
-        default=None, short="-o", aliases=("--output",), help="Folder to write the tensors to."
-    )
-    normalize: Literal["none", "peak", "lufs"] = option(default="none", help="Loudness treatment before encoding.")
-    target_db: float = option(default=-1.0, at_most=0, help="Peak level in dBFS that --normalize peak aims for.")
-    target_lufs: float = option(
-        default=-14.0, at_most=0, help="Integrated loudness in LUFS that --normalize lufs aims for."
-    )
     max_duration: float = option(
         default=0.0, at_least=0, help="Longest part of a song that is used, in seconds; 0 uses all of it."
     )
@@ -64,6 +56,35 @@ class PreprocessConfig:
         default="inference",
         help="Prompt shape: as ACE-Step builds it when it generates, or as Side-Step's tensors have it.",
     )
+    workers: int | None = option(
+        default=None, at_least=1, advanced=True, help="Processes that decode audio; one for each core when not given."
+    )
+
+
+@config
+class CheckConfig(SongsConfig):
+    """What the data doctor looks at: songs, described as preprocessing would."""
+
+    checkpoint_dir: Path | None = option(
+        default=None,
+        short="-c",
+        help="Checkpoint folder whose tokenizer counts how long texts are; from the settings, then ./checkpoints, when "
+        "not given, and estimated where there is none.",
+    )
+
+
+@config
+class PreprocessConfig(SongsConfig):
+    """How audio and captions become training tensors."""
+
+    tensor_output: Path | None = option(
+        default=None, short="-o", aliases=("--output",), help="Folder to write the tensors to."
+    )
+    normalize: Literal["none", "peak", "lufs"] = option(default="none", help="Loudness treatment before encoding.")
+    target_db: float = option(default=-1.0, at_most=0, help="Peak level in dBFS that --normalize peak aims for.")
+    target_lufs: float = option(
+        default=-14.0, at_most=0, help="Integrated loudness in LUFS that --normalize lufs aims for."
+    )
     latent: Literal["sample", "mean", "resample"] = option(
         default="sample",
         help="What is kept of the VAE's distribution: one seeded sample, its mean, "
@@ -77,9 +98,6 @@ class PreprocessConfig:
     )
     tensor_format: Literal["safetensors", "pt"] = option(
         default="safetensors", help="safetensors, or pt files in Side-Step's layout."
-    )
-    workers: int | None = option(
-        default=None, at_least=1, advanced=True, help="Processes that decode audio; one for each core when not given."
     )
     seed: int = option(default=42, short="-s", help="Seed of the latent samples.")
 

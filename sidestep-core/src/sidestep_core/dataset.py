@@ -3,19 +3,54 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+from sidestep_core.configs import SongsConfig
 from sidestep_core.dataset_file import read_dataset, write_dataset
-from sidestep_core.errors import DatasetError
+from sidestep_core.errors import ConfigError, DatasetError
 from sidestep_core.files import AUDIO_EXTENSIONS, is_audio
 from sidestep_core.sidecars import Sidecar, read_sidecar
 from sidestep_core.songs import Problem, Song, SongSet, TagPosition, is_text, make_song
 
-__all__ = ["Problem", "Song", "SongSet", "TagPosition", "find_audio", "read_dataset", "scan_folder", "write_dataset"]
+__all__ = [
+    "Problem",
+    "Song",
+    "SongSet",
+    "TagPosition",
+    "find_audio",
+    "find_songs",
+    "read_dataset",
+    "scan_folder",
+    "write_dataset",
+]
+
+
+def find_songs(config: SongsConfig) -> SongSet:
+    """Return the songs that the settings name: those of the dataset file if there is one, else of the folder.
+
+    Raises:
+        ConfigError: neither is given.
+        DatasetError: there is no song.
+    """
+    if config.dataset_json is not None:
+        return read_dataset(config.dataset_json)
+    if config.audio_dir is None:
+        raise ConfigError("no songs: give --audio-dir or --dataset-json")
+    return scan_folder(config.audio_dir)
 
 
 def find_audio(root: Path) -> list[Path]:
     """Return the audio files in a folder and its subfolders, sorted; hidden files and folders are left out.
+
+    Raises:
+        DatasetError: the folder is missing or one below it cannot be listed.
+    """
+    return sorted(path for path, _ in walk_audio(root))
+
+
+def walk_audio(root: Path) -> Iterator[tuple[Path, frozenset[str]]]:
+    """Yield every audio file, in no order, with the names of all files in its folder.
 
     Raises:
         DatasetError: the folder is missing or one below it cannot be listed.
@@ -26,7 +61,6 @@ def find_audio(root: Path) -> list[Path]:
     def refuse(error: OSError) -> None:
         raise DatasetError(f"cannot list folder '{error.filename}': {error.strerror}") from error
 
-    found: list[Path] = []
     seen: set[str] = set()
     for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -34,8 +68,10 @@ def find_audio(root: Path) -> list[Path]:
             folders.clear()
             continue
         seen.add(real)
-        found += [path for name in files if not name.startswith(".") and is_audio(path := Path(folder, name))]
-    return sorted(found)
+        names = frozenset(files)
+        yield from (
+            (path, names) for name in files if not name.startswith(".") and is_audio(path := Path(folder, name))
+        )
 
 
 def scan_folder(root: Path) -> SongSet:
@@ -48,13 +84,13 @@ def scan_folder(root: Path) -> SongSet:
     """
     songs: list[Song] = []
     problems: list[Problem] = []
-    for path in find_audio(root):
+    for path, names in sorted(walk_audio(root), key=lambda found: found[0]):
         name = path.relative_to(root).as_posix()
         if not is_text(name):
             problems.append(Problem(path, "the file name is not valid UTF-8; rename it", lost=True))
             continue
         try:
-            sidecar = read_sidecar(path) or Sidecar()
+            sidecar = read_sidecar(path, among=names) or Sidecar()
         except DatasetError as error:
             problems.append(Problem(path, str(error)))
             sidecar = Sidecar()

@@ -5,53 +5,45 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PureWindowsPath
 from typing import Any, get_args
 
 from sidestep_core.errors import AudioError, DatasetError
 from sidestep_core.files import hash_text, write_atomic
-from sidestep_core.sidecars import Sidecar
+from sidestep_core.records import sidecar_of
 from sidestep_core.songs import (
     INSTRUMENTAL,
     Problem,
     Song,
     SongSet,
     TagPosition,
-    caption_from_name,
+    is_labeled,
     is_text,
     make_song,
 )
-
-# dataset files name these differently from sidecars
-_SAMPLE_KEYS = {
-    "key": ("keyscale", "key"),
-    "signature": ("timesignature", "signature"),
-    "lyrics": ("lyrics", "raw_lyrics"),
-    **{n: (n,) for n in ("caption", "genre", "bpm", "language", "is_instrumental", "custom_tag", "trigger")},
-    **{n: (n,) for n in ("prompt_override", "repeat", "duration")},
-}
 
 
 def read_dataset(json_path: Path) -> SongSet:
     """Return the songs of a dataset file: a list of samples, or an object that holds it as `samples`.
 
     Audio is looked for at `audio_path` (or `filename`) as seen from the file's folder, then by its bare name in that
-    folder. What is not found is a problem.
+    folder, unless several samples have that name. What is not found is a problem.
 
     Raises:
         DatasetError: the file cannot be read, has another shape or names no audio that is there.
     """
-    metadata, samples = _load(json_path)
+    metadata, samples = load_samples(json_path)
+    shared_names = repeated_names(samples)
     songs: dict[str, Song] = {}
     problems: list[Problem] = []
     for number, sample in enumerate(samples):
         try:
-            path = _find(json_path.parent, sample)
+            path = find_sample(sample, json_path.parent, by_name=bare_name(sample) not in shared_names)
             name = _name(path, json_path.parent)
             if name in songs:
                 raise DatasetError("listed more than once; the first entry is used")
-            sidecar, doubts = _sidecar_of(sample)
+            sidecar, doubts = sidecar_of(sample)
         except DatasetError as error:
             problems.append(Problem(json_path, f"samples[{number}]: {error}", lost=True))
             continue
@@ -109,7 +101,12 @@ def write_dataset(
     return tuple(problems)
 
 
-def _load(json_path: Path) -> tuple[Mapping[str, Any], list[Any]]:
+def load_samples(json_path: Path) -> tuple[Mapping[str, Any], list[Any]]:
+    """Return what a dataset file says of the set, and its samples as they stand there.
+
+    Raises:
+        DatasetError: the file cannot be read or has another shape.
+    """
     try:
         content = json.loads(json_path.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError as error:
@@ -123,7 +120,50 @@ def _load(json_path: Path) -> tuple[Mapping[str, Any], list[Any]]:
     return metadata if isinstance(metadata, dict) else {}, samples
 
 
-def _find(folder: Path, sample: Any) -> Path:
+def find_sample(sample: Any, *folders: Path, by_name: bool = True) -> Path:
+    """Return the audio file of a sample: at its path as seen from one of the folders, or by its bare name in one.
+
+    Args:
+        sample: entry of a dataset file.
+        folders: where it is looked for, the likeliest first.
+        by_name: whether the bare name is enough; it is not where several samples share it.
+
+    Raises:
+        DatasetError: it names none, or none that is there.
+    """
+    given, bare = sample_names(sample)
+    for folder in folders:
+        for path in (folder / given, *([folder / bare] if by_name else [])):
+            if os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for a name that is too long
+                return path
+    places = " or ".join(f"'{folder}'" for folder in folders)
+    also = f" and no '{bare}'" if by_name else ""
+    raise DatasetError(f"no file '{given}'{also} in {places}")
+
+
+def repeated_names(samples: Iterable[Any]) -> frozenset[str]:
+    """Return the bare names of files that several paths in the samples share: names that do not tell which is meant."""
+    paths: dict[str, set[str]] = {}
+    for sample in samples:
+        if name := bare_name(sample):
+            paths.setdefault(name, set()).add(os.path.normpath(sample_names(sample)[0]))
+    return frozenset(name for name, given in paths.items() if len(given) > 1)
+
+
+def bare_name(sample: Any) -> str:
+    """Return the bare name of a sample's file, "" where it names none."""
+    try:
+        return sample_names(sample)[1]
+    except DatasetError:
+        return ""
+
+
+def sample_names(sample: Any) -> tuple[str, str]:
+    """Return the path of a sample's audio as it stands there, and the bare name of the file.
+
+    Raises:
+        DatasetError: it names none.
+    """
     if not isinstance(sample, dict):
         raise DatasetError("not an object")
     given = sample.get("audio_path") or sample.get("filename")
@@ -132,11 +172,7 @@ def _find(folder: Path, sample: Any) -> Path:
     if not is_text(given):
         raise DatasetError(f"{given!r} is no file name")
     # the bare name also of a path that was written on Windows
-    bare = PureWindowsPath(str(sample.get("filename") or given)).name
-    for path in (folder / given, folder / bare):
-        if os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for a name that is too long
-            return path
-    raise DatasetError(f"no file '{given}' and no '{bare}' in '{folder}'")
+    return given, PureWindowsPath(str(sample.get("filename") or given)).name
 
 
 def _name(path: Path, folder: Path) -> str:
@@ -152,20 +188,6 @@ def _relative(path: Path, folder: Path) -> str:
         return Path(os.path.relpath(path, folder)).as_posix()
     except ValueError:  # another drive on Windows
         return path.absolute().as_posix()
-
-
-def _sidecar_of(sample: Mapping[str, Any]) -> tuple[Sidecar, list[str]]:
-    fields: dict[str, str] = {}
-    doubts = []
-    for field, keys in _SAMPLE_KEYS.items():
-        for key in keys:
-            value = sample.get(key)
-            if value is not None and not (isinstance(value, int | float) or is_text(value)):
-                doubts.append(f"{key} must be text or a number")
-            elif value not in (None, "") and field not in fields:
-                # 85.0 is how some tools write 85
-                fields[field] = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-    return Sidecar(**fields), doubts
 
 
 def _sample_of(song: Song, tag: str, seconds: float) -> dict[str, Any]:
@@ -185,7 +207,7 @@ def _sample_of(song: Song, tag: str, seconds: float) -> dict[str, Any]:
         "language": song.language,
         "is_instrumental": song.instrumental,
         "custom_tag": song.custom_tag or tag,
-        "labeled": song.caption != caption_from_name(song.path),
+        "labeled": is_labeled(song),
         "prompt_override": song.prompt_override or None,
         "repeat": song.repeat,
     }

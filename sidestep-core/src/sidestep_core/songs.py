@@ -27,7 +27,9 @@ class Problem:
     lost: bool = False
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
+        # what is wrong with a sidecar names it already
+        named = self.reason.startswith(str(self.path.with_suffix("")))
+        return self.reason if named else f"{self.path}: {self.reason}"
 
 
 @attrs.frozen(kw_only=True)
@@ -117,6 +119,11 @@ def is_text(value: object) -> bool:
 def caption_from_name(path: Path) -> str:
     """Return the caption of a song that has none: its file name, with spaces for `_` and `-`."""
     return path.stem.replace("_", " ").replace("-", " ")
+
+
+def is_labeled(song: Song) -> bool:
+    """Tell whether a song has a caption of its own."""
+    return song.caption != caption_from_name(song.path)
 
 
 def _is_instrumental(flagged: bool | None, lyrics: str) -> bool:

@@ -86,10 +86,16 @@ def write_songs(folder: Path, *, seconds: Sequence[float], seed: int = 0) -> lis
         suffix, rate = formats[index % len(formats)]
         bpm, root = int(random.integers(*style.bpm, endpoint=True)), int(random.integers(12))
         path = folder / f"{index + 1:02d}-{style.genre}{suffix}"
-        soundfile.write(path, _render(style, bpm, root, length, rate, random), rate)
+        _write_wave(path, _render(style, bpm, root, length, rate, random), rate)
         write_sidecar(path, _describe(style, bpm, root))
         paths.append(path)
     return paths
+
+
+def _write_wave(path: Path, wave: Wave, rate: int) -> None:
+    with soundfile.SoundFile(path, "w", rate, wave.shape[1]) as file:
+        for start in range(0, len(wave), rate):  # the Vorbis encoder puts what it is given on the stack
+            file.write(wave[start : start + rate])
 
 
 def _describe(style: _Style, bpm: int, root: int) -> Sidecar:

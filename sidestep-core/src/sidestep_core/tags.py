@@ -9,8 +9,9 @@ from typing import Literal
 import attrs
 
 from sidestep_core.dataset import find_audio
+from sidestep_core.differences import differing_lines
 from sidestep_core.errors import DatasetError
-from sidestep_core.sidecars import Sidecar, read_sidecar, sidecar_path, write_sidecar
+from sidestep_core.sidecars import Sidecar, read_sidecar, render, sidecar_path, sidecar_text, write_sidecar
 from sidestep_core.songs import TagPosition
 
 TagOperation = Literal["add", "remove", "set", "clear"]
@@ -18,11 +19,12 @@ TagOperation = Literal["add", "remove", "set", "clear"]
 
 @attrs.frozen
 class TagChange:
-    """Tags of one sidecar before and after an edit."""
+    """Tags of one sidecar before and after an edit, and the lines of the file that go (`-`) and come (`+`)."""
 
     path: Path
     before: tuple[str, ...]
     after: tuple[str, ...]
+    lines: tuple[str, ...]
 
 
 @attrs.frozen
@@ -72,10 +74,12 @@ def edit_tags(
         before = tags_of(sidecar)
         after = _edited(before, operation, given, position)
         if after != before:
-            edits[path] = (audio, sidecar, TagChange(path, before, after))
+            new = attrs.evolve(sidecar, custom_tag=", ".join(after), trigger="")
+            lines = differing_lines(sidecar_text(audio) or "", render(new))
+            edits[path] = (audio, new, TagChange(path, before, after, lines))
     if not dry_run:
-        for audio, sidecar, change in edits.values():
-            write_sidecar(audio, attrs.evolve(sidecar, custom_tag=", ".join(change.after), trigger=""))
+        for audio, new, _ in edits.values():
+            write_sidecar(audio, new)
     return [change for _, _, change in edits.values()]
 
 

@@ -17,7 +17,7 @@ from sidestep_core.specs import BuildContext
 if TYPE_CHECKING:
     from sidestep_core.analysis.config import AnalyzeConfig
     from sidestep_core.bench.settings import BenchConfig
-    from sidestep_core.configs import MeasureConfig, ModelConfig, PreprocessConfig, SoundConfig
+    from sidestep_core.configs import CheckConfig, MeasureConfig, ModelConfig, PreprocessConfig, SoundConfig
     from sidestep_core.describing.plan import SongPlan
     from sidestep_core.describing.request import DescribeRequest
     from sidestep_core.estimate import Estimation
@@ -173,6 +173,16 @@ class Toolkit:
 
         return check_provider(choice, self.plugins)
 
+    def check(self, config: CheckConfig, *, cancelled: Callable[[], bool] = never) -> Iterator[Event]:
+        """Look for all that is wrong with a set of songs; see `sidestep_core.doctor.check.check`.
+
+        Raises:
+            CheckpointError: the checkpoint folder given holds no model or no tokenizer.
+        """
+        from sidestep_core.doctor.check import check
+
+        yield from check(config, count=self._token_counter(config), cancelled=cancelled)
+
     def components(self, request: TrainRequest) -> Components:
         """Look up the components a request names.
 
@@ -284,6 +294,22 @@ class Toolkit:
         from sidestep_core.store.index import open_store
 
         return [open_store(path) for path in request.data.dataset_dir]
+
+    def _token_counter(self, config: CheckConfig) -> Callable[[str], int] | None:
+        """Return what counts tokens; None where no checkpoint folder is named and none lies about."""
+        from sidestep_core.errors import CheckpointError
+        from sidestep_core.model.layout import resolve_model
+
+        try:
+            model = resolve_model(self.checkpoint_dir(config.checkpoint_dir), None)
+            from sidestep_core.model.tokenizer import load_tokenizer
+
+            tokenizer = load_tokenizer(model)
+        except CheckpointError:
+            if config.checkpoint_dir is not None:
+                raise
+            return None
+        return lambda text: len(tokenizer(text)["input_ids"])
 
     def _chosen(self, kind: str, choice: Choice) -> Chosen[Any]:
         return Chosen(spec=self.plugins.find(kind, choice.name), config=choice.config, called=choice.name)

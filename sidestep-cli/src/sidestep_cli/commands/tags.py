@@ -10,12 +10,11 @@ import click
 from sidestep_core.songs import TagPosition
 from sidestep_core.tags import TagOperation, edit_tags, list_tags
 
-from sidestep_cli.output import json_option, plural, print_json, print_table
+from sidestep_cli.inputs import input_path
+from sidestep_cli.output import json_option, plural, print_diff, print_json, print_table
 from sidestep_cli.session import Session, pass_session
 
-
-def _folder(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))(command)
+songs_folder = input_path("folder", file_okay=False)
 
 
 def _tag(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -36,7 +35,7 @@ def tags() -> None:
 
 
 @tags.command("list")
-@_folder
+@songs_folder
 @json_option
 def list_(folder: Path, as_json: bool) -> None:
     """List the songs of FOLDER with their tags."""
@@ -51,7 +50,7 @@ def list_(folder: Path, as_json: bool) -> None:
 
 
 @tags.command()
-@_folder
+@songs_folder
 @_tag
 @click.option(
     "--position",
@@ -67,7 +66,7 @@ def add(folder: Path, tag: str, position: TagPosition, dry_run: bool) -> None:
 
 
 @tags.command()
-@_folder
+@songs_folder
 @_tag
 @_dry_run
 def remove(folder: Path, tag: str, dry_run: bool) -> None:
@@ -76,7 +75,7 @@ def remove(folder: Path, tag: str, dry_run: bool) -> None:
 
 
 @tags.command("set")
-@_folder
+@songs_folder
 @_tag
 @_dry_run
 def set_(folder: Path, tag: str, dry_run: bool) -> None:
@@ -85,7 +84,7 @@ def set_(folder: Path, tag: str, dry_run: bool) -> None:
 
 
 @tags.command()
-@_folder
+@songs_folder
 @_dry_run
 @pass_session
 def clear(session: Session, folder: Path, dry_run: bool) -> None:
@@ -99,10 +98,11 @@ def _edit(
     folder: Path, operation: TagOperation, tag: str = "", *, position: TagPosition = "prepend", dry_run: bool
 ) -> None:
     changes = edit_tags(folder, operation, tag, position=position, dry_run=dry_run)
-    if changes:
-        cells = [
-            (c.path.relative_to(folder).as_posix(), *(", ".join(t) or "-" for t in (c.before, c.after)))
-            for c in changes
-        ]
-        print_table(("sidecar", "before", "after"), cells)
+    names = [change.path.relative_to(folder).as_posix() for change in changes]
+    if dry_run:
+        for name, change in zip(names, changes, strict=True):
+            print_diff(name, change.lines)
+    elif changes:
+        tags = [[", ".join(some) or "-" for some in (change.before, change.after)] for change in changes]
+        print_table(("sidecar", "before", "after"), [(name, *cells) for name, cells in zip(names, tags, strict=True)])
     click.echo(f"{plural(len(changes), 'sidecar')} {'would change' if dry_run else 'changed'}", err=True)

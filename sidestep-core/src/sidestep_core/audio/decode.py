@@ -25,6 +25,7 @@ from sidestep_core.errors import AudioError
 
 _COMPLETE = 0.98  # share of the promised length below which a file counts as truncated
 _SILENCE_DB = -90.0
+SILENT = f"silent: its peak is below {_SILENCE_DB:.0f} dBFS"
 _TRUSTED = 1 << 28  # samples (93 minutes) set aside on a header's word; a damaged one may promise anything
 
 
@@ -43,7 +44,7 @@ def probe(path: Path) -> AudioInfo:
     Raises:
         AudioError: the file cannot be read or is not audio.
     """
-    with _open_source(path) as source:
+    with open_source(path) as source:
         frames = sum(len(block) for block in source.blocks) if source.frames is None else source.frames
         return AudioInfo(frames / source.rate, source.rate, source.channels)
 
@@ -59,21 +60,42 @@ def decode(path: Path, *, max_seconds: float = 0.0) -> Samples:
         AudioError: the file cannot be read, is not audio, is truncated (less than 98 % of the length in its header can
             be decoded), shorter than a latent frame, silent (peak below -90 dBFS), or holds NaN or infinite samples.
     """
-    with _open_source(path) as source:
+    with open_source(path) as source:
         audio = _read(source, max_seconds)
         folded = source.channels > CHANNELS
-    if audio.shape[1] < HOP:
-        raise AudioError(f"too short: {audio.shape[1]} samples at 48 kHz, and a latent frame takes {HOP}")
+    check_length(audio.shape[1])
     peak = max(float(audio.max()), -float(audio.min()))  # abs() would need the memory twice
-    if peak < 10 ** (_SILENCE_DB / 20):
-        raise AudioError(f"silent: its peak is below {_SILENCE_DB:.0f} dBFS")
+    if is_silent(peak):
+        raise AudioError(SILENT)
     if folded and peak > 1:  # loud channels add up; a real overload is left as it was mixed
         audio /= np.float32(peak)
     return audio
 
 
+def check_length(samples: int) -> None:
+    """Raise `AudioError` for less audio than a latent frame, in samples at 48 kHz."""
+    if samples < HOP:
+        raise AudioError(f"too short: {samples} samples at 48 kHz, and a latent frame takes {HOP}")
+
+
+def is_silent(peak: float) -> bool:
+    """Tell whether audio with this largest absolute value counts as silence."""
+    return peak < 10 ** (_SILENCE_DB / 20)
+
+
+def sample_count(frames: int, rate: int, max_seconds: float) -> int:
+    """Return how many samples at 48 kHz `decode` makes of a number of frames."""
+    samples = (2 * frames * SAMPLE_RATE + rate) // (2 * rate)  # to the nearest, as the resampler does
+    return min(samples, math.floor(max_seconds * SAMPLE_RATE)) if max_seconds else samples
+
+
 @contextmanager
-def _open_source(path: Path) -> Iterator[Source]:
+def open_source(path: Path) -> Iterator[Source]:
+    """Open a file with the first decoder that reads it.
+
+    Raises:
+        AudioError: it cannot be read or is not audio.
+    """
     _check_file(path)
     with ExitStack() as stack:
         try:
@@ -95,25 +117,42 @@ def _check_file(path: Path) -> None:
         raise AudioError("empty file")
 
 
-def _read(source: Source, max_seconds: float) -> Samples:
+def whole_blocks(source: Source, max_seconds: float) -> Iterator[Samples]:
+    """Yield the blocks of an open file, as much of it as is used.
+
+    Raises:
+        AudioError: a sample is not finite; or, at the end, much of the length that the header promises is missing.
+    """
     limit = math.ceil(max_seconds * source.rate) if max_seconds else None
-    promised = source.frames if limit is None or source.frames is None else min(source.frames, limit)
+    frames = 0
+    for block in _finite_blocks(source, limit):
+        frames += len(block)
+        yield block
+    promised = _promised(source, limit)
+    if promised is not None and frames < _COMPLETE * promised - source.rate / 50:  # ffmpeg tells hundredths of seconds
+        raise AudioError(f"truncated: {frames / source.rate:.1f} of {promised / source.rate:.1f} s can be decoded")
+
+
+def _promised(source: Source, limit: int | None) -> int | None:
+    return source.frames if limit is None or source.frames is None else min(source.frames, limit)
+
+
+def _read(source: Source, max_seconds: float) -> Samples:
+    promised = _promised(source, math.ceil(max_seconds * source.rate) if max_seconds else None)
     output = _Output(min(math.ceil((promised or 0) * SAMPLE_RATE / source.rate), _TRUSTED))
     resampler = soxr.ResampleStream(source.rate, SAMPLE_RATE, CHANNELS, dtype="float32", quality="HQ")
     matrix = stereo_matrix(source.channels, vorbis_order=source.vorbis_order)
     frames = 0
-    for block in _checked_blocks(source, limit):
+    for block in whole_blocks(source, max_seconds):
         frames += len(block)
         stereo = block if source.channels == CHANNELS else block @ matrix
         output.append(stereo if source.rate == SAMPLE_RATE else resampler.resample_chunk(stereo))
-    if promised is not None and frames < _COMPLETE * promised - source.rate / 50:  # ffmpeg tells hundredths of seconds
-        raise AudioError(f"truncated: {frames / source.rate:.1f} of {promised / source.rate:.1f} s can be decoded")
     if frames and source.rate != SAMPLE_RATE:
         output.append(resampler.resample_chunk(np.empty((0, CHANNELS), dtype=np.float32), last=True))
     return output.finish(math.floor(max_seconds * SAMPLE_RATE) if max_seconds else None)
 
 
-def _checked_blocks(source: Source, limit: int | None) -> Iterator[Samples]:
+def _finite_blocks(source: Source, limit: int | None) -> Iterator[Samples]:
     """Yield finite blocks up to `limit` frames in all."""
     done = 0
     for block in source.blocks:

@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 
-from sidestep_core.describing.languages import language_code
+from sidestep_core.languages import language_code
 
 FIELDS = ("caption", "genre", "bpm", "key", "signature", "language", "is_instrumental", "lyrics")
 LOWEST_BPM, HIGHEST_BPM = 20, 400

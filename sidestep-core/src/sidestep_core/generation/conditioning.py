@@ -13,8 +13,8 @@ from sidestep_core.model.folder import ModelFolder
 from sidestep_core.model.load import load_condition_encoder, load_text_encoder
 from sidestep_core.model.streaming import Device
 from sidestep_core.preprocess.condition_pass import encode_condition, timbre_reference
-from sidestep_core.preprocess.text_pass import MAX_LYRICS_TOKENS, MAX_PROMPT_TOKENS, encode_text, tokenize
-from sidestep_core.prompts import lyrics_prompt, text_prompt
+from sidestep_core.preprocess.text_pass import encode_text, tokenize
+from sidestep_core.prompts import MAX_LYRICS_TOKENS, MAX_PROMPT_TOKENS, lyrics_prompt, text_prompt
 from sidestep_core.songs import INSTRUMENTAL, Song
 
 

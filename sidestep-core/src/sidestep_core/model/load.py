@@ -12,7 +12,7 @@ import torch
 from diffusers import AutoencoderOobleck
 from diffusers.pipelines.ace_step import AceStepConditionEncoder
 from torch import Tensor, nn
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from sidestep_core.errors import CheckpointError
@@ -23,6 +23,7 @@ from sidestep_core.model.headers import TensorInfo, read_header, weight_files
 from sidestep_core.model.names import NULL_CONDITION, to_original
 from sidestep_core.model.quantize import QuantizedLinear
 from sidestep_core.model.streaming import Device, Read, check, fill, read_tensor, reader
+from sidestep_core.model.tokenizer import load_tokenizer
 
 
 def load_decoder(
@@ -137,10 +138,10 @@ def load_text_encoder(
     Raises:
         CheckpointError: either is missing or cannot be loaded.
     """
-    path, words = _existing(folder.text_encoder, "text encoder"), _existing(folder.tokenizer, "tokenizer")
+    path = _existing(folder.text_encoder, "text encoder")
+    tokenizer = load_tokenizer(folder)
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(words, **local)
         with no_progress_bar():
             model, report = AutoModel.from_pretrained(
                 path, dtype=dtype, use_safetensors=True, output_loading_info=True, **local

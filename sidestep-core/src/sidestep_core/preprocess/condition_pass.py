@@ -12,7 +12,8 @@ from sidestep_core.errors import StoreError
 from sidestep_core.events import Event, Notice, SongFinished, SongRejected, StageStarted
 from sidestep_core.model.load import load_condition_encoder
 from sidestep_core.preprocess.plan import Entry, Job
-from sidestep_core.preprocess.text_pass import MAX_LYRICS_TOKENS, MAX_PROMPT_TOKENS, text_path
+from sidestep_core.preprocess.text_pass import text_path
+from sidestep_core.prompts import MAX_LYRICS_TOKENS, MAX_PROMPT_TOKENS
 from sidestep_core.store.index import conditioning_path
 from sidestep_core.store.tensors import read_metadata, read_tensors, write_conditioning
 

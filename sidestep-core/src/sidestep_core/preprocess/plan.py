@@ -12,14 +12,13 @@ import torch
 
 from sidestep_core.audio.constants import SAMPLE_RATE
 from sidestep_core.configs import PreprocessConfig
-from sidestep_core.dataset import read_dataset, scan_folder
 from sidestep_core.device import DTYPES, Resolved
 from sidestep_core.errors import Cancelled, CheckpointError, ConfigError
 from sidestep_core.files import hash_text
 from sidestep_core.launch import Launch, launched
 from sidestep_core.model.headers import weight_files
 from sidestep_core.model.layout import ModelFolder, identity
-from sidestep_core.prompts import genre_choice, lyrics_prompt, text_prompt
+from sidestep_core.prompts import lyrics_prompt, text_prompt, wordings
 from sidestep_core.songs import Song, SongSet, TagPosition
 from sidestep_core.store.index import FORMAT
 
@@ -134,32 +133,11 @@ def make_job(
     )
 
 
-def find_songs(config: PreprocessConfig) -> SongSet:
-    """Return the songs that the settings name: those of the dataset file if there is one, else of the folder.
-
-    Raises:
-        ConfigError: neither is given.
-        DatasetError: there is no song.
-    """
-    if config.dataset_json is not None:
-        return read_dataset(config.dataset_json)
-    if config.audio_dir is None:
-        raise ConfigError("no songs: give --audio-dir or --dataset-json")
-    return scan_folder(config.audio_dir)
-
-
 def make_entries(songs: SongSet, config: PreprocessConfig) -> list[Entry]:
     """Return an entry for each song; what the settings say wins over what the set says."""
-    ratio = songs.genre_ratio if config.genre_ratio is None else config.genre_ratio
-    by_genre = genre_choice(len(songs.songs), ratio)
     return [
-        Entry(
-            song=song,
-            tag=config.custom_tag or songs.custom_tag,
-            tag_position=config.tag_position or songs.tag_position,
-            use_genre=number in by_genre,
-        )
-        for number, song in enumerate(songs.songs)
+        Entry(song=song, **attrs.asdict(wording))
+        for song, wording in zip(songs.songs, wordings(songs, config), strict=True)
     ]
 
 

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 
 from sidestep_core.configs import PreprocessConfig
+from sidestep_core.dataset import find_songs
 from sidestep_core.device import Resolved
 from sidestep_core.events import Event, Notice, PreprocessFinished, SongRejected
 from sidestep_core.model.layout import ModelFolder
 from sidestep_core.preprocess.audio_pass import encode_audio, hash_songs, take_hashes
 from sidestep_core.preprocess.condition_pass import encode_conditions
 from sidestep_core.preprocess.finish import empty_store, finish_store, make_store, note_sources, write_pt_files
-from sidestep_core.preprocess.plan import Entry, Job, find_songs, make_entries, make_job, set_prompts
+from sidestep_core.preprocess.plan import Entry, Job, make_entries, make_job, set_prompts
 from sidestep_core.preprocess.sharing import own_entries, pool, pool_sources
 from sidestep_core.preprocess.text_pass import encode_texts, find_missing
 from sidestep_core.processes import Team, join

@@ -15,11 +15,9 @@ from sidestep_core.events import Event, SongFinished, StageStarted
 from sidestep_core.files import write_atomic
 from sidestep_core.model.load import load_text_encoder
 from sidestep_core.preprocess.plan import Entry, Job
+from sidestep_core.prompts import MAX_LYRICS_TOKENS, MAX_PROMPT_TOKENS
 from sidestep_core.store.index import conditioning_path
 from sidestep_core.store.tensors import read_metadata
-
-MAX_PROMPT_TOKENS = 256
-MAX_LYRICS_TOKENS = {"inference": 2048, "side-step": 512}
 
 
 @attrs.frozen(kw_only=True)

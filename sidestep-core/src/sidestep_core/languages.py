@@ -1,4 +1,4 @@
-"""Names and codes of the languages that ACE-Step knows."""
+"""Names and codes of the languages that ACE-Step knows, and which of them a text cannot be in."""
 
 from __future__ import annotations
 
@@ -59,9 +59,39 @@ _NAMES = {
 }
 LANGUAGES = frozenset(_NAMES)
 _CODES = {name: code for code, names in _NAMES.items() for name in (code, *names.split())}
+_OTHER_SCRIPTS = frozenset(
+    [
+        *("ar", "bg", "bn", "el", "fa", "he", "hi", "ja", "ko", "ne", "pa"),
+        *("ru", "sa", "sr", "ta", "te", "th", "uk", "ur", "yue", "zh"),
+    ]
+)
+# languages that even longer texts do not tell apart
+_ALIKE = ({"id", "ms"}, {"hr", "sr"}, {"da", "no"}, {"hi", "ne", "sa"}, {"cs", "sk"}, {"zh", "yue"}, {"bg", "ru", "uk"})
+_LATIN = re.compile(r"[A-Za-z\u00c0-\u024f\u1e00-\u1eff]")
 
 
 def language_code(text: str) -> str:
     """Return the code of a language given by code, locale or name, "" if it is none that the model knows."""
     words = re.split(r"[\s,;/_()-]+", text.lower())
     return next((_CODES[word] for word in words if word in _CODES), "")
+
+
+def contradicts(stated: str, guessed: str, lyrics: str) -> bool:
+    """Tell whether a guess contradicts the language that lyrics are said to be in.
+
+    Romanised lyrics, languages that are hard to tell apart and a language that is not known contradict nothing.
+
+    Args:
+        stated: code or name.
+        guessed: code; "" is no guess.
+        lyrics: the text.
+    """
+    code = language_code(stated)
+    if not code or guessed in ("", code) or any({code, guessed} <= alike for alike in _ALIKE):
+        return False
+    return not (code in _OTHER_SCRIPTS and is_latin(lyrics))
+
+
+def is_latin(text: str) -> bool:
+    """Tell whether most letters of a text are Latin."""
+    return len(_LATIN.findall(text)) > sum(map(str.isalpha, text)) / 2

@@ -1,0 +1,1 @@
+"""The data doctor: what is wrong with a set of songs, before it costs a night of training."""

@@ -1,0 +1,1 @@
+"""What other programs write beside songs, and how it becomes sidecars."""
