@@ -37,8 +37,9 @@ STAND_INS = {
     "providers check (NAME|radio)": "providers check",
     "NAME": "core",
 }
-# flags of other programs and of the plugins that docs/plugins/writing.md and docs/plugins/providers.md write
-OTHERS = {"--torch", "--low", "--high", "--radio-url", "--radio-key"}
+# flags of other programs and of the plugins that docs/plugins/writing.md and docs/plugins/providers.md write, and one
+# of older command lines that `audio-analyze` reads before it parses
+OTHERS = {"--torch", "--low", "--high", "--radio-url", "--radio-key", "--mode"}
 EXIT_CODE = re.compile(r"^\| ([\d, ]+) \|", re.MULTILINE)
 
 

@@ -29,6 +29,8 @@ def parts_of(hint):
     origin = typing.get_origin(hint)
     if origin in (tuple, typing.Union, types.UnionType, collections.abc.Mapping):
         return [part for item in typing.get_args(hint) if item is not ... for part in parts_of(item)]
+    if origin is typing.Literal:
+        return [type(choice) for choice in typing.get_args(hint)]
     if attrs.has(hint):
         # events may be made of smaller facts, which are held to the same
         assert attrs.fields(hint)[0].kw_only

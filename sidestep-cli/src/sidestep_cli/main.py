@@ -31,6 +31,7 @@ SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
     "From songs to an adapter": {
         "dataset": _command("dataset", "List songs and captions in one file, or check them."),
         "tags": _command("tags", "Change the trigger tag of many songs at once."),
+        "audio-analyze": _command("audio_analyze", "Measure tempo, key and metre of songs."),
         "captions": _command("captions", "Have songs described: captions, lyrics and metadata."),
         "convert-sidecars": LazyCommand(
             "sidestep_cli.commands.convert_sidecars:convert_sidecars", "Read other programs' captions, or write them."

@@ -173,6 +173,22 @@ def last(values: Sequence[str]) -> str:
     return values[-1] if values else ""
 
 
+def without(args: Sequence[str], flags: Sequence[str]) -> list[str]:
+    """Return the arguments less a flag and its value."""
+    kept: list[str] = []
+    rest = iter(args)
+    for arg in rest:
+        if arg == "--":
+            return [*kept, arg, *rest]
+        name, equals, _ = arg.partition("=")
+        if name in flags:
+            if not equals:
+                next(rest, "")
+        elif arg.startswith("--") or arg[:2] not in flags:
+            kept.append(arg)
+    return kept
+
+
 def _group_part(group: Group, tables: Mapping[str, Mapping[str, Any]]) -> Part:
     return Part(table=group.name, title=group.title, config=group.config, preset=tables.get(group.name, {}))
 

@@ -103,6 +103,27 @@ class PreprocessConfig(SongsConfig):
 
 
 @config
+class MeasureConfig:
+    """Which songs are measured, and what of it goes into their sidecars."""
+
+    input: Path | None = option(
+        default=None, short="-i", aliases=("--audio-dir",), help="Folder of songs, searched with its subfolders."
+    )
+    policy: Literal["fill_missing", "overwrite_all"] = option(
+        default="fill_missing",
+        help="Fill tempo, key and metre that nobody gave or only a provider, or replace yours, too.",
+    )
+    confidence: Literal["high", "medium", "low"] = option(
+        default="medium", help="Least confidence with which a value is written; what is below is shown only."
+    )
+    device: str = option(default="auto", help="Where an analyser that has a model runs: auto, cpu, cuda, mps or xpu.")
+    workers: int | None = option(
+        default=None, at_least=1, advanced=True, help="Processes that measure; one for each core when not given."
+    )
+    dry_run: bool = option(default=False, help="Show what would be written and write nothing.")
+
+
+@config
 class DataConfig:
     """Where training tensors come from and how they are cut."""
 

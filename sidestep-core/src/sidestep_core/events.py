@@ -8,6 +8,7 @@ from pathlib import Path
 import attrs
 
 from sidestep_core.analysis.result import Analysis
+from sidestep_core.interfaces import Measured
 
 
 @attrs.frozen(kw_only=True)
@@ -97,6 +98,45 @@ class RankMapSaved(Event):
 
     path: Path
     pictures: tuple[Path, ...] = ()
+
+
+# Measuring
+
+
+@attrs.frozen(kw_only=True)
+class SongMeasured(Event):
+    """One song was measured.
+
+    Attributes:
+        name: its path below the folder.
+        found: each field that was measured, written or not.
+        written: fields that went into the sidecar, or would go in a dry run.
+        doubtful: wanted fields without a value that is certain enough.
+    """
+
+    name: str
+    found: Mapping[str, Measured] = attrs.field(hash=False)
+    written: tuple[str, ...] = ()
+    doubtful: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class MeasureFinished(Event):
+    """Measuring is over.
+
+    Attributes:
+        written: songs whose sidecars were written, or would be in a dry run.
+        complete: songs whose sidecars said everything before.
+        doubtful: songs of which something wanted is not certain enough.
+        rejected: songs that could not be measured, with reasons.
+        dry_run: whether nothing was to be written.
+    """
+
+    written: int
+    complete: int
+    doubtful: int
+    rejected: tuple[SongRejected, ...]
+    dry_run: bool = False
 
 
 # Describing

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import attrs
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from sidestep_core.events import Event
@@ -254,8 +256,29 @@ class Observer(Protocol):
         """Finish what was begun; called once, also after a failure."""
 
 
+@attrs.frozen(kw_only=True)
+class Measured:
+    """One property of a song as an analyser found it.
+
+    Attributes:
+        value: as a sidecar holds it: `120`, `A minor`, `3/4`.
+        confidence: "high" if it can be relied on, "medium" if it is more often right than not,
+            "low" if it should not be relied on.
+        probability: what stands behind the confidence, 0 to 1.
+        others: values that it may be instead, the likeliest first.
+    """
+
+    value: str
+    confidence: Confidence
+    probability: float
+    others: tuple[str, ...] = ()
+
+
 class Analyzer(Protocol):
     """Measures properties of audio without a network."""
 
-    def analyze(self, audio: Any) -> Mapping[str, Any]:
-        """Return measured fields with their confidence."""
+    def analyze(self, audio: NDArray[np.float32], wanted: frozenset[str]) -> Mapping[str, Measured]:
+        """Return the wanted sidecar fields that it can measure; audio is float32 [2, samples] at 48 kHz.
+
+        A field that cannot be measured on this audio is left out. Raise `AudioError` for audio that cannot be analysed.
+        """

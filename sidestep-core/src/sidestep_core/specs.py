@@ -57,6 +57,7 @@ class BuildContext:
         steps_per_epoch: optimizer steps of one epoch.
         seed: seed of the run.
         run: folder of the run, if there is one.
+        device: where a component's own model runs: auto, cpu, cuda ...
     """
 
     model: Any = None
@@ -66,6 +67,7 @@ class BuildContext:
     steps_per_epoch: int = 0
     seed: int = 0
     run: Path | None = None
+    device: str = "auto"
 
 
 @attrs.frozen(kw_only=True)
@@ -263,10 +265,17 @@ class ObserverType(Spec):
 
 @attrs.frozen(kw_only=True)
 class AnalyzerType(Spec):
-    """An offline analysis of audio (tempo, key, metre); its target follows `interfaces.Analyzer`."""
+    """An offline analysis of audio (tempo, key, metre); its target follows `interfaces.Analyzer`.
+
+    Attributes:
+        supplies: sidecar fields it can measure (bpm, key, signature).
+        in_processes: whether songs are measured in several processes, each making its own analyser for each song; one
+            that holds a model says False and is made once.
+    """
 
     kind = "analyzer"
     supplies: frozenset[str] = frozenset()
+    in_processes: bool = True
 
 
 Kind = Literal[

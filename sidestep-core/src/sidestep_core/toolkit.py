@@ -17,7 +17,7 @@ from sidestep_core.specs import BuildContext
 if TYPE_CHECKING:
     from sidestep_core.analysis.config import AnalyzeConfig
     from sidestep_core.bench.settings import BenchConfig
-    from sidestep_core.configs import CheckConfig, ModelConfig, PreprocessConfig, SoundConfig
+    from sidestep_core.configs import CheckConfig, MeasureConfig, ModelConfig, PreprocessConfig, SoundConfig
     from sidestep_core.describing.plan import SongPlan
     from sidestep_core.describing.request import DescribeRequest
     from sidestep_core.estimate import Estimation
@@ -138,6 +138,14 @@ class Toolkit:
         from sidestep_core.analysis.work import make_work
 
         yield from analyze(make_work(config, model, adapter, folder, stores, cancelled, cache))
+
+    def measure(
+        self, config: MeasureConfig, analyzer: Choice, *, cancelled: Callable[[], bool] = never
+    ) -> Iterator[Event]:
+        """Measure songs and note tempo, key and metre in their sidecars; see `sidestep_core.measuring.measure`."""
+        from sidestep_core.measuring import measure
+
+        yield from measure(config, self._chosen("analyzer", analyzer), cancelled=cancelled)
 
     def describe(self, request: DescribeRequest, *, cancelled: Callable[[], bool] = never) -> Iterator[Event]:
         """Fill the sidecars of songs by asking providers; see `sidestep_core.describing.job.describe`."""

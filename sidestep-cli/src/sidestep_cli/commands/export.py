@@ -13,7 +13,7 @@ from sidestep_core.interfaces import ExportReport, ExportRequest
 from sidestep_cli.base_model import find_model, metadata_of, model_options, one_adapter
 from sidestep_cli.by_layer import print_by_layer
 from sidestep_cli.output import json_option, plain_path, print_facts, print_json, warn
-from sidestep_cli.parts import Resolved, Slot, last, peek
+from sidestep_cli.parts import Resolved, Slot, last, peek, without
 from sidestep_cli.session import Session, pass_session
 from sidestep_cli.slots import SlotCommand
 
@@ -45,7 +45,7 @@ def _translated(args: Sequence[str]) -> list[str]:
     names = target in ("", "native", "generic")
     if not form and not (names and (target == "generic" or _given(args, "--prefix"))):
         return list(args)
-    rest = _without(_without(args, _OLD_FORMAT), TARGET.flags)
+    rest = without(without(args, _OLD_FORMAT), TARGET.flags)
     prefix = ["--prefix", target] if names and target and not _given(args, "--prefix") else []
     if form and not names and target != form:
         raise ConfigError(f"--format {form} and --target {target} contradict; --target alone says it")
@@ -54,22 +54,6 @@ def _translated(args: Sequence[str]) -> list[str]:
 
 def _given(args: Sequence[str], flag: str) -> bool:
     return bool(peek(args, (flag,)))
-
-
-def _without(args: Sequence[str], flags: Sequence[str]) -> list[str]:
-    """Return the arguments less a flag and its value."""
-    kept: list[str] = []
-    rest = iter(args)
-    for arg in rest:
-        if arg == "--":
-            return [*kept, arg, *rest]
-        name, equals, _ = arg.partition("=")
-        if name in flags:
-            if not equals:
-                next(rest, "")
-        elif arg.startswith("--") or arg[:2] not in flags:
-            kept.append(arg)
-    return kept
 
 
 def _refuse(ctx: click.Context, param: click.Parameter, value: bool) -> None:
