@@ -68,6 +68,12 @@ def test_most_values_are_certain_enough_to_be_written(songs: Found) -> None:
     assert levels.count("low") <= len(levels) // 5
 
 
+def test_of_a_few_seconds_nothing_is_certain() -> None:
+    found = analyzer().analyze(sound(plan(SET)[0])[:, : 9 * SAMPLE_RATE], EVERYTHING)
+    assert {value.confidence for value in found.values()} == {"low"}
+    assert found.keys() == EVERYTHING
+
+
 def test_tempi_are_whole_numbers(songs: Found) -> None:
     assert all(result["bpm"].value.isdecimal() for _, result in songs)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import attrs
 import numpy as np
 from sidestep_core.audio.constants import SAMPLE_RATE
 from sidestep_core.interfaces import Measured
@@ -23,6 +24,7 @@ SIGNATURE_LIMITS = (0.6, 0.9)
 KEY_LIMITS = (0.5, 0.8)
 # a song that keeps to its tempo less than this has no tempo that could be written, or only a usual one
 UNSTEADY, FREE = 0.8, 0.5
+BRIEF = 10.0  # seconds: in less, too few bars are heard to be sure of anything
 _OTHERS = 2  # runners-up that are named
 _UNLIKELY = 0.02
 
@@ -48,6 +50,8 @@ class SignalAnalyzer:
             found.update(self._rhythm(readings(bands, pitches)))
         if "key" in wanted:
             found.update(judge_key(list(key_readings(pitches)), self._weights["key"]))
+        if harmony.shape[-1] < BRIEF * SAMPLE_RATE:
+            found = {name: attrs.evolve(value, confidence="low") for name, value in found.items()}
         return {name: value for name, value in found.items() if name in wanted}
 
     def _rhythm(self, found: Iterable[Reading]) -> dict[str, Measured]:
