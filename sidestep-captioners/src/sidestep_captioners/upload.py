@@ -62,8 +62,7 @@ def _size(seconds: float, rate: int) -> float:
 
 
 def _is_mp3(path: Path) -> bool:
-    """Tell whether a file is MP3 by what it holds; raise `AudioError` where it cannot be opened at all."""
-    probe(path)
+    """Tell whether a file is MP3 by what it holds; one that cannot be opened is for `probe` to explain."""
     try:
         return bool(soundfile.info(path).format == "MP3")
     except (soundfile.LibsndfileError, TypeError):  # TypeError: a name that ends in .raw
