@@ -41,8 +41,12 @@ class GeniusConfig:
         at_most=1,
         help="How alike title and artist must be to what was found, 1 being the same.",
     )
-    api_url: str = option(default="https://api.genius.com", advanced=True, help="Address of its API.")
-    web_url: str = option(default="https://genius.com", advanced=True, help="Address of its pages.")
+    api_url: str = option(
+        default="https://api.genius.com", flag="--genius-api-url", advanced=True, help="Address of its API."
+    )
+    web_url: str = option(
+        default="https://genius.com", flag="--genius-web-url", advanced=True, help="Address of its pages."
+    )
     timeout: float = option(default=15.0, above=0, advanced=True, help="Seconds to wait for an answer.")
 
 

@@ -33,7 +33,9 @@ _KINDS: Mapping[int, ProviderFailure] = {
 _SPENT = re.compile(r"insufficient_quota|billing|exceeded your current quota|out of credits", re.IGNORECASE)
 
 
-def failed(host: str, status: int, body: str, headers: Mapping[str, str] | None = None, *, secret: str) -> ProviderError:
+def failed(
+    host: str, status: int, body: str, headers: Mapping[str, str] | None = None, *, secret: str
+) -> ProviderError:
     """Return the error for an answer with a status that is none of success.
 
     Args:

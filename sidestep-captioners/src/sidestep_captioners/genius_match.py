@@ -13,7 +13,8 @@ _BRACKETS = re.compile(r"\s*[(\[（【][^()\[\]（）【】]*[)\]）】]")
 _INSIDE = re.compile(r"[(\[（【]([^()\[\]（）【】]*)[)\]）】]")
 _FEATURED = re.compile(r"\s+(?:feat|ft|featuring)\b\.?.*", re.IGNORECASE)
 _EDITION = re.compile(
-    r"\s+[-–—]\s+.*\b(?:remaster(?:ed)?|live|version|edit|mix|mono|stereo|demo|acoustic|bonus|single)\b.*", re.IGNORECASE
+    r"\s+[-–—]\s+.*\b(?:remaster(?:ed)?|live|version|edit|mix|mono|stereo|demo|acoustic|bonus|single)\b.*",
+    re.IGNORECASE,
 )
 _SEVERAL = re.compile(r"\s*(?:,|;|&|/|\+|\s+(?:x|and|und|et|y|vs\.?|with)\s+)\s*", re.IGNORECASE)
 # a song with additions is a little less than the song itself
@@ -34,9 +35,7 @@ def bare_title(title: str) -> str:
 
 def match_score(title: str, artist: str, found_title: str, found_artists: list[str]) -> float:
     """Return how alike a song and a finding are, 0 to 1: as alike as the less alike of title and artist."""
-    by_title = max(
-        _alike(title, found_title), _WITHOUT_ADDITIONS * _alike(bare_title(title), bare_title(found_title))
-    )
+    by_title = max(_alike(title, found_title), _WITHOUT_ADDITIONS * _alike(bare_title(title), bare_title(found_title)))
     if not artist:
         return by_title
     names = [name for found in found_artists for name in _names(found)]

@@ -7,7 +7,9 @@ import re
 from collections.abc import Mapping
 from html.parser import HTMLParser
 
-_VOID = frozenset({"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"})
+_VOID = frozenset(
+    {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+)
 _NOT_SUNG = frozenset({"script", "style", "noscript", "button", "svg", "iframe"})
 _STATE = re.compile(r"window\.__PRELOADED_STATE__\s*=\s*JSON\.parse\('((?:[^'\\]|\\.)*)'\)", re.DOTALL)
 _HEADER = re.compile(r"\s*\[([^\[\]\n]{1,200})\]\s*")

@@ -65,7 +65,7 @@ class OpenAIProvider:
         assert self._client is not None, "the provider is not entered"
         recording = load_recording(track.path, limit=LIMIT * 3 // 4, cancelled=cancelled)
         sound = {"data": base64.b64encode(recording.data).decode(), "format": "mp3"}
-        content = [
+        content: list[dict[str, Any]] = [
             {"type": "text", "text": caption_prompt(track, wanted, hears=True)},
             {"type": "input_audio", "input_audio": sound},
         ]
@@ -88,7 +88,11 @@ class OpenAIProvider:
         )
 
     def _ask(
-        self, client: openai.OpenAI, content: list[dict[str, Any]], wanted: frozenset[str], cancelled: Callable[[], bool]
+        self,
+        client: openai.OpenAI,
+        content: list[dict[str, Any]],
+        wanted: frozenset[str],
+        cancelled: Callable[[], bool],
     ) -> ChatCompletion:
         """Ask, and again without what the server turns out not to know."""
         while True:
@@ -104,7 +108,9 @@ class OpenAIProvider:
                     raise
                 self._refused |= {unknown}
 
-    def _question(self, content: list[dict[str, Any]], wanted: frozenset[str], refused: frozenset[str]) -> dict[str, Any]:
+    def _question(
+        self, content: list[dict[str, Any]], wanted: frozenset[str], refused: frozenset[str]
+    ) -> dict[str, Any]:
         config, schema = self._config, answer_schema(wanted)
         limit = _OLD_LIMIT if _NEW_LIMIT in refused else _NEW_LIMIT
         question: dict[str, Any] = {
@@ -178,5 +184,7 @@ def _read(answer: ChatCompletion, wanted: frozenset[str], host: str) -> dict[str
         return read_answer(calls[0] if calls else message.content or "", wanted)
     except ProviderError as error:
         if choice.finish_reason == "length":
-            raise ProviderError("the answer was cut off: allow a longer one with --max-tokens", kind="bad answer") from error
+            raise ProviderError(
+                "the answer was cut off: allow a longer one with --max-tokens", kind="bad answer"
+            ) from error
         raise
