@@ -216,6 +216,8 @@ class Gemini:
     _opened: str = ""
 
     def answer(self, asked: Asked) -> Reply:
+        if asked.path == "/upload/put":  # an address that only who asked for it knows
+            return self._upload(asked)
         if asked.headers.get("x-goog-api-key") != KEY:
             reason = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}
             return Reply(status=400, body=google_error(400, "INVALID_ARGUMENT", "API key not valid.", reason))
@@ -259,7 +261,8 @@ class Gemini:
 
 PAGE = """<!DOCTYPE html><html><head><title>Jóga</title><script>alert("[Verse] no")</script></head><body>
 <div class="x"><div data-lyrics-container="true" class="a"><div data-exclude-from-selection="true">
-<div>12 Contributors</div><h2>Jóga Lyrics</h2></div>[Verse 1: Björk]<br/>All these <a href="/1"><span>accidents</span></a><br/>That happen<br/>
+<div>12 Contributors</div><h2>Jóga Lyrics</h2></div>[Verse 1: Björk]<br/>All these
+<a href="/1"><span>accidents</span></a><br/>That happen<br/>
 Follow the dots &amp; <i>lines</i><br/><br/>[Chorus - Björk]<br/>Emotional landscapes</div>
 <div>You might also like</div>
 <div data-lyrics-container="true">[Bridge (Björk &amp; Choir)]<br/>Lyrics of my own<br/>State of emergency</div>

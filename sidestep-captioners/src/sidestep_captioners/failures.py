@@ -65,7 +65,7 @@ def typed_failures(host: str, *, secret: str) -> Iterator[None]:
         raise ProviderError(f"{host} did not answer in time", kind="unreachable") from error
     except httpx2.DecodingError as error:
         raise ProviderError(f"{host} sent an answer that is damaged", kind="unreachable") from error
-    except (httpx2.TransportError, OSError) as error:
+    except (httpx2.RequestError, OSError) as error:
         reason = hide(_one_line(str(error)), secret) or type(error).__name__
         raise ProviderError(f"{host} cannot be reached: {reason}", kind="unreachable") from error
 

@@ -18,7 +18,7 @@ from sidestep_core.interfaces import Description, Track
 from sidestep_core.specs import BuildContext
 
 from sidestep_captioners.configs import GeminiConfig
-from sidestep_captioners.failures import failed, need_key, typed_failures
+from sidestep_captioners.failures import failed, need_key, retry_after, typed_failures
 from sidestep_captioners.gemini_files import sent_along
 from sidestep_captioners.upload import load_recording
 
@@ -130,13 +130,14 @@ def _failures(secret: str) -> Iterator[None]:
 
 def _of_api(error: errors.APIError, secret: str) -> ProviderError:
     body = json.dumps(error.details)
-    made = failed(HOST, error.code, body, getattr(error.response, "headers", None), secret=secret)
+    headers = getattr(error.response, "headers", {})
+    made = failed(HOST, error.code, body, headers, secret=secret)
     if error.code == 400 and _BAD_KEY.search(body):
         return ProviderError(str(made), kind="key")
     if error.code == 429:
         # every 429 speaks of a quota; which one tells whether waiting helps
         delay = _DELAY.search(body)
-        after = float(delay[1]) if delay else made.retry_after
+        after = float(delay[1]) if delay else retry_after(headers)
         return ProviderError(str(made), kind="quota" if _SPENT.search(body) else "rate", retry_after=after)
     return made
 

@@ -18,7 +18,7 @@ _SEGMENTS = ("segments", "lyrics_segments", "transcript_segments", "chunks", "wo
 _WRAPPERS = ("data", "prediction", "response", "answer", "content", "generated_text")
 _SEGMENT_TEXTS = ("text", "lyrics", "content", "line", "transcript", "word")
 _LANGUAGES = ("language", "lang", "detected_language", "vocal_language")
-_MAX_DEPTH = 5
+_MAX_DEPTH = 8
 _TIMES = re.compile(
     r"[\[<(]\s*(?:\d+:)?\d{1,2}:\d{2}(?:[.,]\d{1,3})?(?:\s*-+>\s*(?:\d+:)?\d{1,2}:\d{2}(?:[.,]\d{1,3})?)?\s*[\]>)]"
 )
@@ -65,11 +65,11 @@ def read_description(answer: object, wanted: frozenset[str]) -> dict[str, str]:
             readings += 1
         except ProviderError as error:
             failure = failure or error
-    if not readings and "caption" in wanted and (prose := _prose(answer)):
+    if readings:
+        return found
+    if "caption" in wanted and (prose := _prose(answer)):
         return {"caption": prose}
-    if not readings and failure is not None:
-        raise failure
-    return found
+    raise failure or ProviderError(f"the answer holds nothing: '{_shown(answer)}'", kind="bad answer")
 
 
 def check_refusal(answer: object) -> None:
