@@ -50,5 +50,6 @@ def _names(artist: str) -> Iterator[str]:
 
 
 def _alike(one: str, other: str) -> float:
-    one, other = fold(one), fold(other)
+    # a name of signs alone, such as "!!!", is compared as it is
+    one, other = (fold(name) or name.strip() for name in (one, other))
     return SequenceMatcher(None, one, other, autojunk=False).ratio() if one and other else 0.0
