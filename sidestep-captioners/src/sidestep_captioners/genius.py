@@ -77,7 +77,7 @@ class GeniusProvider:
 
     def _open(self) -> Http:
         self._token = need_key(self._config.token, _HOW)
-        need_url(self._config.api_url, "--genius-api-url")
+        need_url(self._config.api_url, "give --genius-api-url")
         return Http(timeout=self._config.timeout, secret=self._token)
 
     def _find(self, http: Http, track: Track, cancelled: Callable[[], bool]) -> Hit:
@@ -107,7 +107,7 @@ class GeniusProvider:
         return {**known, "language": str(song.get("language") or "")}
 
     def _api(self, http: Http, path: str, cancelled: Callable[[], bool], **params: str) -> Mapping[str, Any]:
-        url = need_url(self._config.api_url, "--genius-api-url") + path
+        url = need_url(self._config.api_url, "give --genius-api-url") + path
         headers = {"Authorization": f"Bearer {self._token}"}
         answer = http.ask("GET", url, cancelled=cancelled, headers=headers, params=params).json()
         inner = answer.get("response") if isinstance(answer, Mapping) else None
@@ -115,7 +115,7 @@ class GeniusProvider:
 
     def _lyrics(self, http: Http, hit: Hit, cancelled: Callable[[], bool]) -> dict[str, str]:
         # no token: pages are for everybody
-        url = need_url(self._config.web_url, "--genius-web-url") + hit.path
+        url = need_url(self._config.web_url, "give --genius-web-url") + hit.path
         reply = http.send("GET", url, cancelled=cancelled, follow=True)
         if reply.status == 404:
             raise ProviderError(f"Genius has no page for '{hit.title}'", kind="not found")

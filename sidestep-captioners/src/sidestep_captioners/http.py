@@ -112,11 +112,11 @@ def host_of(url: str) -> str:
     return urlsplit(url).netloc.rpartition("@")[2]
 
 
-def need_url(url: str | None, flag: str) -> str:
+def need_url(url: str | None, how: str) -> str:
     """Return a server's address without a slash at its end; raise `ProviderError` where there is none ("key")."""
     url = (url or "").strip().rstrip("/")
     if not url:
-        raise ProviderError(f"no server: give {flag}, its address", kind="key")
+        raise ProviderError(f"no server: {how}", kind="key")
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0

@@ -21,7 +21,7 @@ from sidestep_captioners.transcriber import check_server
 from sidestep_captioners.transcripts import LYRICS, read_description, read_transcript
 from sidestep_captioners.upload import Recording, load_recording
 
-_FLAG = "--music-flamingo-url"
+_HOW = "give --music-flamingo-url, or keep it with 'sidestep settings set music_flamingo.url ADDRESS'"
 _LARGEST = 128 << 20
 _SPACE = re.compile(r"/spaces/([\w.-]+)/([\w.-]+)")
 
@@ -76,7 +76,7 @@ class MusicFlamingoProvider:
         return Description(fields=fields, doubts=recording.doubts, source=host_of(self._url))
 
     def _open(self) -> Http:
-        self._url = space_address(need_url(self._config.url, _FLAG))
+        self._url = space_address(need_url(self._config.url, _HOW))
         token = need_key(self._config.token, "give --hf-token") if self._config.token else ""
         trusted = bool(token) and (self._config.send_token or may_have_token(self._url))
         self._headers = {"Authorization": f"Bearer {token}"} if trusted else {}

@@ -78,7 +78,7 @@ class OpenAIProvider:
         return Description(fields=fields, doubts=recording.doubts, source=model)
 
     def _open(self) -> openai.OpenAI:
-        self._url = need_url(self._url, "--openai-base-url")
+        self._url = need_url(self._url, "give --openai-base-url")
         # a server of one's own needs no key as a rule, and the library insists on one
         given = self._config.api_key if self._host == _OWN_HOST or self._config.api_key else "none"
         self._key = need_key(given, "set OPENAI_API_KEY, or keep one with 'sidestep keys set openai'")

@@ -15,7 +15,7 @@ from sidestep_captioners.http import Http, Reply, host_of, need_url, never
 from sidestep_captioners.transcripts import read_transcript
 from sidestep_captioners.upload import MIME, NAME, load_recording
 
-_FLAG = "--transcriber-server-url"
+_HOW = "give --transcriber-server-url, or keep it with 'sidestep settings set transcriber_server.url ADDRESS'"
 _PATHS = ("transcribe", "lyrics", "predict", "infer")
 _LARGEST = 512 << 20
 
@@ -29,7 +29,7 @@ class TranscriberProvider:
         self._url = ""
 
     def __enter__(self) -> Self:
-        self._url = need_url(self._config.url, _FLAG)
+        self._url = need_url(self._config.url, _HOW)
         self._http = Http(timeout=self._config.timeout)
         return self
 
@@ -39,7 +39,7 @@ class TranscriberProvider:
 
     def check(self) -> str:
         """Look whether a server answers at the address."""
-        url = need_url(self._config.url, _FLAG)
+        url = need_url(self._config.url, _HOW)
         http = Http(timeout=self._config.timeout)
         try:
             return check_server(http, url)

@@ -68,7 +68,7 @@ def read_description(answer: object, wanted: frozenset[str]) -> dict[str, str]:
     if readings:
         return found
     if "caption" in wanted and (prose := _prose(answer)):
-        return {"caption": prose}
+        return read_answer({"caption": prose}, frozenset({"caption"}))  # which knows excuses
     raise failure or ProviderError(f"the answer holds nothing: '{_shown(answer)}'", kind="bad answer")
 
 
@@ -93,9 +93,7 @@ def _parts(answer: object) -> Iterator[str | Mapping[str, object]]:
 
 def _prose(answer: object) -> str:
     texts = (part.strip() for part in _parts(answer) if isinstance(part, str))
-    text = next((text for text in texts if len(text.split()) > 4 and not text.startswith(("{", "["))), "")
-    check_refusal(text)
-    return text
+    return next((text for text in texts if len(text.split()) > 4 and not text.startswith(("{", "["))), "")
 
 
 def _lyrics(answer: object, depth: int) -> str | None:
