@@ -179,6 +179,11 @@ def test_lyrics_alone_are_asked_for_with_the_song(ask, server):
     assert len(form["file"][2]) > 1000
 
 
+def test_what_comes_along_with_lyrics_is_no_question_of_its_own(ask, server):
+    ask(wanted=frozenset({"lyrics", "language", "is_instrumental"}))
+    assert {asked.form()["mode"] for asked in posts(server)} == {"lyrics"}
+
+
 def test_where_to_ask_is_read_off_the_servers_own_description(ask, server, local):
     local.paths = ("/v1/analyze",)
     local.told = {"paths": {"/v1/analyze": {"post": {}}, "/health": {"get": {}}, "/infer": {"get": {}}}}

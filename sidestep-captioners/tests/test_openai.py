@@ -260,6 +260,13 @@ def test_a_server_of_ones_own_needs_none(serve, track):
         assert provider.describe(track, WANTED, never).fields["bpm"] == "96"
 
 
+def test_a_message_of_a_server_without_a_key_is_shown_whole(serve, track):
+    server = serve(lambda _: Reply(status=422, body={"error": {"message": "none of it"}}))
+    provider = OpenAIProvider(OpenAIConfig(base_url=f"{server.url}/v1"), BuildContext())
+    with provider, pytest.raises(ProviderError, match="none of it"):
+        provider.describe(track, WANTED, never)
+
+
 def test_the_address_may_stand_in_the_environment(openai_server, track, monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", f"{openai_server.url}/v1")
     with OpenAIProvider(OpenAIConfig(api_key=KEY), BuildContext()) as provider:

@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 import httpx2
+from sidestep_core.describing.request import HIDDEN, SHORTEST_SECRET
 from sidestep_core.errors import ConfigError, ProviderError, ProviderFailure
 from sidestep_core.keys import clean_key
 
-_HIDDEN = "***"
 _LONGEST = 200
 _KINDS: Mapping[int, ProviderFailure] = {
     401: "key",
@@ -97,7 +97,7 @@ def need_key(key: str | None, how: str) -> str:
 
 def hide(text: str, secret: str) -> str:
     """Return a text without a secret."""
-    return text.replace(secret, _HIDDEN) if secret else text
+    return text.replace(secret, HIDDEN) if len(secret) >= SHORTEST_SECRET else text
 
 
 def _reason(body: str) -> str:

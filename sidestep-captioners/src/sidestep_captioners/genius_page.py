@@ -11,7 +11,7 @@ _VOID = frozenset(
     {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 )
 _NOT_SUNG = frozenset({"script", "style", "noscript", "button", "svg", "iframe"})
-_STATE = re.compile(r"window\.__PRELOADED_STATE__\s*=\s*JSON\.parse\('((?:[^'\\]|\\.)*)'\)", re.DOTALL)
+_STATE = re.compile(r"window\.__PRELOADED_STATE__\s*=\s*JSON\.parse\('([^'\\]*+(?:\\.[^'\\]*+)*+)'\)", re.DOTALL)
 _HEADER = re.compile(r"\s*\[([^\[\]\n]{1,200})\]\s*")
 _PERFORMER = re.compile(r"\s*[:：].*|\s+[-–—]\s+.*|\s+\([^()]*\)\s*$", re.DOTALL)
 # what some pages begin with is the song's name in the words of the language, not a section

@@ -45,7 +45,7 @@ class GradioApp:
     url: str
     name: str
     slots: tuple[Slot, ...]
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = attrs.field(repr=False)
 
     def ask(self, recording: Recording, prompt: str, mode: str, cancelled: Callable[[], bool]) -> object:
         """Return what the function answers, a list of its outputs."""

@@ -16,6 +16,7 @@ from sidestep_captioners.failures import failed, typed_failures
 
 AGENT = "sidestep"
 _LARGEST = 32 << 20  # bytes; no description of a song comes near
+_CONNECT = 20.0  # seconds
 _HUGGING_FACE = ("hf.space", "huggingface.co", "endpoints.huggingface.cloud")
 
 
@@ -46,7 +47,7 @@ class Http:
 
     def __init__(self, *, timeout: float, secret: str = "") -> None:
         self._timeout, self._secret = timeout, secret
-        self._client = httpx2.Client(timeout=timeout, headers={"User-Agent": AGENT})
+        self._client = httpx2.Client(timeout=timeouts(timeout), headers={"User-Agent": AGENT})
 
     def close(self) -> None:
         """Close the connections."""
@@ -100,6 +101,11 @@ class Http:
             if time.monotonic() > deadline:
                 raise ProviderError(f"{host} did not finish its answer in time", kind="unreachable")
         return bytes(body)
+
+
+def timeouts(seconds: float) -> httpx2.Timeout:
+    """Return how long is waited for a piece of an answer, and for a server to be there at all."""
+    return httpx2.Timeout(seconds, connect=min(seconds, _CONNECT))
 
 
 def never() -> bool:

@@ -30,7 +30,7 @@ class MultipartServer:
 
     http: Http
     urls: tuple[str, ...]
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = attrs.field(repr=False)
 
     def ask(self, recording: Recording, prompt: str, mode: str, cancelled: Callable[[], bool]) -> object:
         """Return the server's answer, JSON or text."""

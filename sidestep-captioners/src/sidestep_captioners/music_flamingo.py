@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol, Self
 from urllib.parse import urlsplit
 
+from sidestep_core.describing.plan import ALONG
 from sidestep_core.describing.prompt import caption_prompt
 from sidestep_core.interfaces import Description, Track
 from sidestep_core.specs import BuildContext
@@ -66,7 +67,8 @@ class MusicFlamingoProvider:
         transport = self._find(self._http, cancelled)
         fields: dict[str, str] = {}
         sung = wanted & LYRICS if "lyrics" in wanted else frozenset[str]()
-        if described := wanted - sung:
+        described = wanted - sung
+        if not sung or described - ALONG:  # what comes along is no question of its own
             prompt = caption_prompt(track, described, hears=True)
             fields |= read_description(transport.ask(recording, prompt, "metadata", cancelled), described)
         if sung:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -18,7 +18,7 @@ from sidestep_core.specs import BuildContext
 
 from sidestep_captioners.configs import OpenAIConfig
 from sidestep_captioners.failures import failed, need_key, typed_failures
-from sidestep_captioners.http import host_of, need_url
+from sidestep_captioners.http import host_of, need_url, timeouts
 from sidestep_captioners.upload import load_recording
 
 LIMIT = 20 << 20
@@ -79,13 +79,16 @@ class OpenAIProvider:
 
     def _open(self) -> openai.OpenAI:
         self._url = need_url(self._url, "give --openai-base-url")
+        self._host = host_of(self._url)
+        if self._host == _OWN_HOST or self._config.api_key:
+            self._key = need_key(
+                self._config.api_key, "set OPENAI_API_KEY, or keep one with 'sidestep keys set openai'"
+            )
         # a server of one's own needs no key as a rule, and the library insists on one
-        given = self._config.api_key if self._host == _OWN_HOST or self._config.api_key else "none"
-        self._key = need_key(given, "set OPENAI_API_KEY, or keep one with 'sidestep keys set openai'")
+        key = self._key or "none"
         # whoever calls `describe` asks again; the library must not do it beneath
-        return openai.OpenAI(
-            api_key=self._key, base_url=self._url, max_retries=0, timeout=self._config.timeout, organization=None
-        )
+        timeout = timeouts(self._config.timeout)
+        return openai.OpenAI(api_key=key, base_url=self._url, max_retries=0, timeout=timeout)
 
     def _ask(
         self,
@@ -95,18 +98,19 @@ class OpenAIProvider:
         cancelled: Callable[[], bool],
     ) -> ChatCompletion:
         """Ask, and again without what the server turns out not to know."""
+        refused = self._refused
         while True:
             if cancelled():
                 raise Cancelled("stopped before the server was asked")
-            refused = self._refused
+            asked = self._question(content, wanted, refused)
             try:
-                asked = self._question(content, wanted, refused)
                 return client.chat.completions.create(**asked)  # type: ignore[no-any-return]
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                unknown = _unknown_part(error, refused, asked)
+                unknown = _unknown_part(error, refused)
                 if not unknown:
                     raise
-                self._refused |= {unknown}
+                refused |= {unknown}
+                self._refused |= refused
 
     def _question(
         self, content: list[dict[str, Any]], wanted: frozenset[str], refused: frozenset[str]
@@ -156,7 +160,7 @@ def _says_it_is_deaf(message: str) -> bool:
     return "audio" in message and ("support" in message or "invalid" in message or "modalit" in message)
 
 
-def _unknown_part(error: openai.APIStatusError, refused: frozenset[str], asked: Mapping[str, Any]) -> str:
+def _unknown_part(error: openai.APIStatusError, refused: frozenset[str]) -> str:
     """Return the part of a question that a server refused, "" if it is none that can be left out."""
     said = f"{error.param or ''} {error.message}".lower()
     if _NEW_LIMIT not in refused and _NEW_LIMIT in said:

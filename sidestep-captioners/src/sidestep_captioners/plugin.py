@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sidestep_core import hookimpl
+from sidestep_core.describing.plan import ALONG, DESCRIPTION, LYRICS
 from sidestep_core.specs import ProviderType
 
 from sidestep_captioners.configs import (
@@ -14,8 +15,6 @@ from sidestep_captioners.configs import (
 )
 
 sidestep_api = 1
-ALONG = frozenset({"language", "is_instrumental"})
-DESCRIPTION = frozenset({"caption", "genre", "bpm", "key", "signature"}) | ALONG
 
 
 @hookimpl
@@ -29,7 +28,7 @@ def sidestep_providers() -> list[ProviderType]:
             config=GeminiConfig,
             needs=("google-genai",),
             extra="sidestep-captioners[gemini]",
-            supplies=DESCRIPTION,
+            supplies=DESCRIPTION | ALONG,
         ),
         ProviderType(
             name="openai",
@@ -38,14 +37,14 @@ def sidestep_providers() -> list[ProviderType]:
             config=OpenAIConfig,
             needs=("openai",),
             extra="sidestep-captioners[openai]",
-            supplies=DESCRIPTION,
+            supplies=DESCRIPTION | ALONG,
         ),
         ProviderType(
             name="genius",
             summary="Lyrics that people wrote down at genius.com, by title and artist",
             target="sidestep_captioners.genius:GeniusProvider",
             config=GeniusConfig,
-            supplies=frozenset({"lyrics"}) | ALONG,
+            supplies=LYRICS,
         ),
         ProviderType(
             name="music_flamingo",
@@ -53,13 +52,13 @@ def sidestep_providers() -> list[ProviderType]:
             target="sidestep_captioners.music_flamingo:MusicFlamingoProvider",
             config=MusicFlamingoConfig,
             service="huggingface",
-            supplies=DESCRIPTION | {"lyrics"},
+            supplies=DESCRIPTION | LYRICS,
         ),
         ProviderType(
             name="transcriber_server",
             summary="A server that writes down what is sung",
             target="sidestep_captioners.transcriber:TranscriberProvider",
             config=TranscriberConfig,
-            supplies=frozenset({"lyrics", "language"}),
+            supplies=LYRICS - {"is_instrumental"},
         ),
     ]
