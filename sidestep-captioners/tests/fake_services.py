@@ -78,6 +78,8 @@ class Server:
     url: str = ""
     asked: list[Asked] = attrs.field(factory=list)
     ended: threading.Event = attrs.field(factory=threading.Event)
+    # hang up in the middle of what is sent to paths that hold this
+    torn: str = ""
     _planned: list[tuple[str, Reply]] = attrs.field(factory=list)
 
     def plan(self, body: Any = "", *, at: str = "", times: int = 1, **reply: Any) -> None:
@@ -104,6 +106,10 @@ class Handler(BaseHTTPRequestHandler):
     def handle_any(self) -> None:
         fake: Server = self.server.fake
         parts = urlsplit(self.path)
+        if fake.torn and fake.torn in parts.path:
+            self.rfile.read(1000)
+            self.close_connection = True
+            return
         asked = Asked(
             method=self.command,
             path=parts.path,

@@ -100,7 +100,6 @@ def test_penalties_of_nothing_are_not_mentioned(ask, gemini_server):
 
 def test_a_long_song_is_uploaded_whole_and_deleted(ask, gemini_server, gemini, long_track):
     whole = {}
-    gemini_server.plan({}, at="never")
     answer = gemini_server.answer
 
     def keep(asked):
@@ -157,6 +156,13 @@ def test_a_file_is_deleted_when_the_answer_to_its_upload_is_lost(fail, gemini, g
 def test_an_upload_that_breaks_off_never_becomes_a_question(fail, gemini_server, long_track):
     gemini_server.plan(fault="drop", at="/upload/put")
     assert fail(song=long_track).kind == "unreachable"
+    assert not any("generateContent" in path for path in gemini_server.paths)
+
+
+def test_an_upload_that_is_torn_is_deleted_and_never_becomes_a_question(fail, gemini, gemini_server, long_track):
+    gemini_server.torn = "/upload/put"
+    assert fail(song=long_track).kind == "unreachable"
+    assert gemini.files == {}
     assert not any("generateContent" in path for path in gemini_server.paths)
 
 

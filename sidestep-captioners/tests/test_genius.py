@@ -22,6 +22,7 @@ Follow the dots & lines
 
 [Chorus]
 Emotional landscapes
+
 [Bridge]
 Lyrics of my own
 State of emergency"""
@@ -117,10 +118,15 @@ def test_letters_that_are_not_latin_stay_in_the_question(ask, genius, genius_ser
 
 
 @pytest.mark.parametrize(("title", "artist"), [("Jóga", "Queen"), ("Army of Me", "Björk"), ("Something", "Nobody")])
-def test_another_song_is_refused_and_named(fail, title, artist):
-    error = fail(title, artist)
+def test_another_song_is_refused(fail, title, artist):
+    assert str(fail(title, artist)) == "Genius does not know the song"
+
+
+def test_a_song_that_is_nearly_the_same_is_named(fail, genius):
+    genius.songs = [song("Jogging", "Björk")]
+    error = fail()
     assert error.kind == "not found"
-    assert "% alike" in str(error)
+    assert "the nearest is 'Björk - Jogging'" in str(error)
 
 
 def test_the_same_title_by_another_artist_is_passed_over(ask, genius):

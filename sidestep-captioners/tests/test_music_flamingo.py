@@ -319,6 +319,14 @@ def test_an_upload_to_a_space_that_breaks_off_is_unreachable(fail, space_server,
     assert fail(at=space_server).kind == "unreachable"
 
 
+def test_a_song_that_is_torn_on_its_way_to_a_space_is_unreachable(space_server, long_track):
+    space_server.torn = "/upload"
+    provider = MusicFlamingoProvider(MusicFlamingoConfig(url=space_server.url), BuildContext())
+    with provider, pytest.raises(ProviderError) as caught:
+        provider.describe(long_track, WANTED, never)
+    assert caught.value.kind == "unreachable"
+
+
 def test_the_token_stays_here_unless_told_otherwise(ask, server, space_server):
     ask(token=TOKEN)
     ask(token=TOKEN, at=space_server)

@@ -140,6 +140,12 @@ def test_connections_that_break_or_hang_are_unreachable(fail, openai_server, fau
     assert len(openai_server.asked) == 1
 
 
+def test_a_song_that_is_torn_on_its_way_is_unreachable(fail, openai_server, long_track):
+    openai_server.torn = "/completions"
+    long_track.path.write_bytes(long_track.path.read_bytes()[: 14 << 20])
+    assert fail(song=long_track).kind == "unreachable"
+
+
 def test_a_server_that_is_not_there_is_unreachable(fail):
     error = fail(base_url="http://127.0.0.1:9/v1")
     assert error.kind == "unreachable"

@@ -113,6 +113,11 @@ def test_connections_that_break_or_hang_are_unreachable(fail, server, fault):
     assert fail(timeout=0.5).kind == "unreachable"
 
 
+def test_a_server_that_hangs_up_in_the_middle_of_a_song_is_unreachable(fail, server, long_track):
+    server.torn = "/transcribe"
+    assert fail(song=long_track).kind == "unreachable"
+
+
 def test_a_server_that_dribbles_is_not_waited_for_without_end(fail, server, monkeypatch):
     # the clock jumps: no piece is late, all of them together are
     clock = iter(range(0, 100_000, 100))

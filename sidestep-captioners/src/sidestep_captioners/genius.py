@@ -16,7 +16,7 @@ from sidestep_captioners.genius_match import bare_title, fold, match_score
 from sidestep_captioners.genius_page import page_lyrics
 from sidestep_captioners.http import Http, need_url, never
 
-_SURE = 0.95
+_SURE, _NEAR = 0.95, 0.5
 _HOW = "set GENIUS_API_TOKEN, or keep one with 'sidestep keys set genius'"
 _INSTRUMENTAL = frozenset({"instrumental", "this song is an instrumental"})
 
@@ -88,7 +88,8 @@ class GeniusProvider:
             best = max([*hits, *([best] if best else [])], key=lambda hit: hit.score, default=None)
             if best is not None and best.score >= self._config.least_score:
                 return best
-        nearest = f"; the nearest is '{best.title}', {best.score:.0%} alike" if best is not None else ""
+        near = best if best is not None and best.score >= _NEAR else None
+        nearest = f"; the nearest is '{near.title}', {near.score:.0%} alike" if near is not None else ""
         raise ProviderError(f"Genius does not know the song{nearest}", kind="not found")
 
     def _search(self, http: Http, words: str, cancelled: Callable[[], bool]) -> list[Mapping[str, Any]]:

@@ -31,7 +31,9 @@ def page_lyrics(page: str) -> str:
         del kept[0]
     while kept and (not kept[-1] or _FURNITURE.fullmatch(kept[-1])):
         del kept[-1]
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip()
+    # sections are apart, also where a page breaks its lyrics up for something else
+    text = re.sub(r"\n(?=\[[^\[\]\n]+\](?:\n|$))", "\n\n", "\n".join(kept))
+    return re.sub(r"\n{3,}", "\n\n", text).strip()
 
 
 def clean_header(line: str) -> str | None:
