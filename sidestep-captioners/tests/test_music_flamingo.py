@@ -179,6 +179,15 @@ def test_lyrics_alone_are_asked_for_with_the_song(ask, server):
     assert len(form["file"][2]) > 1000
 
 
+def test_lyrics_that_are_refused_do_not_cost_the_description(ask, fail, server):
+    refusal = {"text": "I'm sorry, but I can't transcribe lyrics."}
+    server.answer = lambda asked: Reply(body=refusal if asked.body and asked.form()["mode"] == "lyrics" else ANSWER)
+    found = ask(wanted=WANTED | {"lyrics"}, url=f"{server.url}/infer")
+    assert found.fields == {"caption": ANSWER["caption"], "bpm": "96"}
+    assert found.doubts[0].startswith("no lyrics: the model refused")
+    assert fail(wanted=frozenset({"lyrics"}), url=f"{server.url}/infer").kind == "refused"
+
+
 def test_what_comes_along_with_lyrics_is_no_question_of_its_own(ask, server):
     ask(wanted=frozenset({"lyrics", "language", "is_instrumental"}))
     assert {asked.form()["mode"] for asked in posts(server)} == {"lyrics"}

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from sidestep_core.describing.plan import ALONG
 from sidestep_core.describing.prompt import caption_prompt
+from sidestep_core.errors import ProviderError
 from sidestep_core.interfaces import Description, Track
 from sidestep_core.specs import BuildContext
 
@@ -71,11 +72,19 @@ class MusicFlamingoProvider:
         if not sung or described - ALONG:  # what comes along is no question of its own
             prompt = caption_prompt(track, described, hears=True)
             fields |= read_description(transport.ask(recording, prompt, "metadata", cancelled), described)
+        doubts = list(recording.doubts)
         if sung:
             prompt = caption_prompt(track, sung, hears=True)
-            answer = read_transcript(transport.ask(recording, prompt, "lyrics", cancelled))
-            fields |= {field: text for field, text in answer.items() if field in sung}
-        return Description(fields=fields, doubts=recording.doubts, source=host_of(self._url))
+            answer = transport.ask(recording, prompt, "lyrics", cancelled)
+            try:
+                found = read_transcript(answer)
+            except ProviderError as error:
+                if not fields:
+                    raise
+                doubts.append(f"no lyrics: {error}")  # what describes the song was answered all the same
+                found = {}
+            fields |= {field: text for field, text in found.items() if field in sung}
+        return Description(fields=fields, doubts=tuple(doubts), source=host_of(self._url))
 
     def _open(self) -> Http:
         self._url = space_address(need_url(self._config.url, _HOW))
