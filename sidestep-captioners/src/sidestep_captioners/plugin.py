@@ -1,13 +1,68 @@
-"""Registers the analysers of this package."""
+"""Registers the providers and analysers of this package."""
 
 from __future__ import annotations
 
 from sidestep_core import hookimpl
-from sidestep_core.specs import AnalyzerType
+from sidestep_core.describing.plan import ALONG, DESCRIPTION, LYRICS
+from sidestep_core.specs import AnalyzerType, ProviderType
 
-from sidestep_captioners.configs import SignalConfig
+from sidestep_captioners.configs import (
+    GeminiConfig,
+    GeniusConfig,
+    MusicFlamingoConfig,
+    OpenAIConfig,
+    SignalConfig,
+    TranscriberConfig,
+)
 
 sidestep_api = 1
+
+
+@hookimpl
+def sidestep_providers() -> list[ProviderType]:
+    """Offer services and servers that describe songs or know their lyrics."""
+    return [
+        ProviderType(
+            name="gemini",
+            summary="Google's Gemini listens and describes",
+            target="sidestep_captioners.gemini:GeminiProvider",
+            config=GeminiConfig,
+            needs=("google-genai",),
+            extra="sidestep-captioners[gemini]",
+            supplies=DESCRIPTION | ALONG,
+        ),
+        ProviderType(
+            name="openai",
+            summary="OpenAI, or a server that speaks its chat protocol, listens and describes",
+            target="sidestep_captioners.openai_chat:OpenAIProvider",
+            config=OpenAIConfig,
+            needs=("openai",),
+            extra="sidestep-captioners[openai]",
+            supplies=DESCRIPTION | ALONG,
+        ),
+        ProviderType(
+            name="genius",
+            summary="Lyrics that people wrote down at genius.com, by title and artist",
+            target="sidestep_captioners.genius:GeniusProvider",
+            config=GeniusConfig,
+            supplies=LYRICS,
+        ),
+        ProviderType(
+            name="music_flamingo",
+            summary="A Music Flamingo server, Gradio space or Hugging Face endpoint",
+            target="sidestep_captioners.music_flamingo:MusicFlamingoProvider",
+            config=MusicFlamingoConfig,
+            service="huggingface",
+            supplies=DESCRIPTION | LYRICS,
+        ),
+        ProviderType(
+            name="transcriber_server",
+            summary="A server that writes down what is sung",
+            target="sidestep_captioners.transcriber:TranscriberProvider",
+            config=TranscriberConfig,
+            supplies=LYRICS - {"is_instrumental"},
+        ),
+    ]
 
 
 @hookimpl
