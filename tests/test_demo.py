@@ -10,6 +10,7 @@ import sys
 from xml.etree import ElementTree
 
 import pytest
+from sidestep_core.sidecars import parse
 from sidestep_core.synthetic import write_songs
 
 pytestmark = pytest.mark.slow
@@ -32,6 +33,12 @@ def test_it_goes_all_the_way(finished):
     assert result.returncode == 0, result.stderr
     assert (folder / "out/run/final/adapter_model.safetensors").is_file()
     assert (folder / "out/export/diffusers/pytorch_lora_weights.safetensors").is_file()
+
+
+def test_songs_that_say_their_tempo_are_not_measured_again(finished):
+    _, result = finished
+    assert "measuring tempo, key and metre" in result.stderr
+    assert "6 songs said everything already" in result.stderr
 
 
 def test_the_loss_falls_and_the_report_shows_it(finished):
@@ -65,11 +72,15 @@ def test_it_says_where_everything_is(finished):
 
 def test_it_runs_on_the_users_own_folder_and_leaves_it_alone(tmp_path):
     songs = tmp_path / "mine"
-    write_songs(songs / "album", seconds=(0.8, 1.0))
+    write_songs(songs / "album", seconds=(0.8, 11.0))
+    for sidecar in songs.rglob("*.txt"):
+        sidecar.write_text("caption: a song of mine\n", "utf-8")
     before = {p: p.stat().st_mtime_ns for p in songs.rglob("*")}
     result = demo(tmp_path, "--output", "out", "--audio-dir", str(songs))
     assert result.returncode == 0, result.stderr
     assert {p: p.stat().st_mtime_ns for p in songs.rglob("*")} == before
+    brief, long = (parse(path.read_text("utf-8")) for path in sorted((tmp_path / "out/songs").rglob("*.txt")))
+    assert (brief.key, bool(long.key)) == ("", True)  # of a second of music nobody can tell
 
 
 def test_it_never_overwrites_a_folder_of_something_else(tmp_path):

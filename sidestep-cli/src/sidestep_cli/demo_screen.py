@@ -10,10 +10,12 @@ from sidestep_core.events import Event
 
 from sidestep_cli.analysis_screen import analysis_screen
 from sidestep_cli.display import Screen, StillScreen, note_line, preprocess_screen, train_screen
+from sidestep_cli.measure_screen import measure_screen
 from sidestep_cli.session import Session
 
 TITLES = {
     "model": "making a tiny model and songs",
+    "measure": "measuring tempo, key and metre",
     "analyze": "finding out which projections matter",
     "train": "training a LoRA",
     "export": "exporting, and reading back what was written",
@@ -35,13 +37,18 @@ class DemoScreen(StillScreen):
     def show(self, event: Event) -> None:
         """Show one event; the stages of the demonstration itself change the screen."""
         match event:
-            case events.StageStarted(stage="model" | "analyze" | "train" | "export"):
+            case events.StageStarted(stage=stage) if stage in TITLES:
                 self._leave()
-                click.secho(TITLES[event.stage], bold=True, err=True)
+                click.secho(TITLES[stage], bold=True, err=True)
+                if event.stage == "measure":
+                    self._enter(measure_screen(as_json=False))
                 if event.stage == "analyze":
                     self._enter(analysis_screen(self._session, as_json=False))
                 if event.stage == "train":
                     self._enter(train_screen(self._session, as_json=False))
+            case events.MeasureFinished():
+                self._shown(event)
+                self._leave()
             case events.StageStarted() if self._screen is None:
                 click.secho("songs to tensors", bold=True, err=True)
                 self._enter(preprocess_screen(self._session, as_json=False))

@@ -1,4 +1,4 @@
-"""From songs to a proven adapter in a minute: tiny checkpoint, preprocessing, training, export, report."""
+"""From songs to a proven adapter in a minute: tiny checkpoint, songs measured and made tensors, training, report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ import attrs
 
 from sidestep_core.analysis.config import AnalyzeConfig
 from sidestep_core.analysis.result import map_file, write_map
-from sidestep_core.configs import DataConfig, ModelConfig, PreprocessConfig, PreviewConfig, RunConfig, TrainConfig
+from sidestep_core.configs import (
+    DataConfig,
+    MeasureConfig,
+    ModelConfig,
+    PreprocessConfig,
+    PreviewConfig,
+    RunConfig,
+    TrainConfig,
+)
 from sidestep_core.dataset import scan_folder
 from sidestep_core.demo.panels import way_panels
 from sidestep_core.demo.report import ExportRow, Report, write_report
@@ -33,7 +41,7 @@ from sidestep_core.events import (
 from sidestep_core.files import write_atomic
 from sidestep_core.interfaces import ExportRequest
 from sidestep_core.model.tiny import write_tiny
-from sidestep_core.requests import TrainRequest
+from sidestep_core.requests import Choice, TrainRequest
 from sidestep_core.synthetic import write_songs
 
 if TYPE_CHECKING:
@@ -74,6 +82,7 @@ def demo(toolkit: Toolkit, output: Path, audio_dir: Path | None, *, cancelled: C
         _copy_songs(audio_dir, folder)
     else:
         write_songs(folder, seconds=SONG_SECONDS)
+    yield from _measure(toolkit, folder, cancelled)
     model = ModelConfig(checkpoint_dir=checkpoints, device="cpu", precision="fp32")
     tensors = PreprocessConfig(
         audio_dir=folder, tensor_output=output / "tensors", max_duration=OWN_SECONDS if audio_dir else 0.0
@@ -114,6 +123,13 @@ def demo(toolkit: Toolkit, output: Path, audio_dir: Path | None, *, cancelled: C
         first_loss=_mean_loss(steps[: max(1, len(steps) // 10)]),
         last_loss=_mean_loss(steps[-max(1, len(steps) // 10) :]),
     )
+
+
+def _measure(toolkit: Toolkit, folder: Path, cancelled: Callable[[], bool]) -> Iterator[Event]:
+    """Note tempo, key and metre of songs that do not say them, where an analyser is installed."""
+    usable = [spec for spec in toolkit.registry("analyzer").values() if not spec.missing()]
+    for spec in usable[:1]:
+        yield from toolkit.measure(MeasureConfig(input=folder), Choice(name=spec.name), cancelled=cancelled)
 
 
 def _analyze(toolkit: Toolkit, model: ModelConfig, output: Path, cancelled: Callable[[], bool]) -> Iterator[Event]:
