@@ -15,7 +15,7 @@ from sidestep_captioners.configs import (
     TranscriberConfig,
 )
 from sidestep_captioners.local.specs import LOCAL_PROVIDERS
-from sidestep_captioners.stems.specs import SEPARATORS
+from sidestep_captioners.stems.specs import ANALYZERS, SEPARATORS
 
 sidestep_api = 1
 
@@ -80,7 +80,8 @@ def sidestep_analyzers() -> list[AnalyzerType]:
             needs=("numpy", "scipy", "soxr"),
             extra="sidestep-captioners[analysis]",
             supplies=frozenset({"bpm", "key", "signature"}),
-        )
+        ),
+        *ANALYZERS,
     ]
 
 

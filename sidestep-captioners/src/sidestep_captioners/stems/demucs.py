@@ -53,7 +53,7 @@ class DemucsSeparator:
             if cancelled():
                 raise Cancelled("stopped")
 
-        mix = torch.from_numpy(_resampled(audio, SAMPLE_RATE, self.rate))
+        mix = torch.from_numpy(resampled(audio, SAMPLE_RATE, self.rate))
         # the model was trained on songs of zero mean and unit deviation
         mean, deviation = mix.mean(), mix.mean(dim=0).std() + 1e-8
         parts = apply_model(
@@ -85,10 +85,11 @@ def vocals(path: Path, config: DemucsConfig | None = None, cancelled: Callable[[
 def voice_of(audio: Samples, separator: DemucsSeparator, cancelled: Callable[[], bool]) -> Samples:
     """Return the voice alone of audio, both [2, samples] at 48 kHz."""
     voice = separator.separate(audio, cancelled)[VOCALS]
-    return _resampled(voice, separator.rate, SAMPLE_RATE)[:, : audio.shape[1]]
+    return resampled(voice, separator.rate, SAMPLE_RATE)[:, : audio.shape[1]]
 
 
-def _resampled(audio: Samples, rate: int, wanted: int) -> Samples:
+def resampled(audio: Samples, rate: int, wanted: int) -> Samples:
+    """Return audio [2, samples] at another rate."""
     if rate == wanted:
         return audio
     return np.ascontiguousarray(soxr.resample(audio.T, rate, wanted, quality="HQ").T, dtype=np.float32)
