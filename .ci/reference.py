@@ -18,6 +18,7 @@ from sidestep_core.bench.settings import BenchConfig
 from sidestep_core.describing.configs import CaptionsConfig
 from sidestep_core.options import Option, options_of
 from sidestep_core.plugins import Plugins
+from sidestep_core.separating import StemsConfig
 from sidestep_core.toolkit import Toolkit
 
 PAGES = Path(__file__).resolve().parents[1] / "docs" / "reference"
@@ -64,6 +65,7 @@ def settings_page() -> str:
     parts.append(f"## preprocess\n\n{_table(options_of(configs.PreprocessConfig))}")
     parts.append(f"## analyze\n\n{_table(options_of(AnalyzeConfig))}")
     parts.append(f"## captions\n\n{_table(options_of(CaptionsConfig))}")
+    parts.append(f"## stems\n\n{_table(options_of(StemsConfig))}")
     parts.append(f"## bench\n\n{_table(options_of(BenchConfig))}")
     parts.append(f"## dataset check\n\n{_table(options_of(configs.CheckConfig))}")
     parts.append("## User settings\n\nKept in one file; `sidestep settings path` says where.\n")

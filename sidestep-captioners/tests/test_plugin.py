@@ -48,9 +48,15 @@ def test_who_hears_describes_and_who_knows_lyrics_gives_them():
         "genius",
         "music_flamingo",
         "transcriber_server",
+        "acestep_transcriber",
     }
     assert all(spec.supplies <= set(FIELDS) for spec in SPECS.values())
-    assert not any(spec.offline for spec in SPECS.values())
+    assert {name for name, spec in SPECS.items() if spec.offline} == {
+        "local_8-10gb",
+        "local_16gb",
+        "acestep_transcriber",
+        "music_flamingo_local",
+    }
 
 
 def test_registering_imports_no_library_of_a_service():

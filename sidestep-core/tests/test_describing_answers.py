@@ -140,3 +140,7 @@ def test_an_excuse_is_no_caption(caption):
 @pytest.mark.parametrize("caption", ["A voice says I'm sorry over strings.", "Sorry-sounding strings.", "Icy pads."])
 def test_captions_about_excuses_are_captions(caption):
     assert read_answer({"caption": caption}, WANTED) == {"caption": caption}
+
+
+def test_an_object_that_leaves_open_all_that_is_wanted_is_an_answer() -> None:
+    assert read_answer('{"caption": "Slow.", "language": null}', frozenset({"language"})) == {}

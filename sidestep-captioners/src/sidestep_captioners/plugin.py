@@ -1,10 +1,10 @@
-"""Registers the providers and analysers of this package."""
+"""Registers the providers and analysers of this package, and what takes songs apart."""
 
 from __future__ import annotations
 
 from sidestep_core import hookimpl
 from sidestep_core.describing.plan import ALONG, DESCRIPTION, LYRICS
-from sidestep_core.specs import AnalyzerType, ProviderType
+from sidestep_core.specs import AnalyzerType, ProviderType, SeparatorType
 
 from sidestep_captioners.configs import (
     GeminiConfig,
@@ -14,13 +14,15 @@ from sidestep_captioners.configs import (
     SignalConfig,
     TranscriberConfig,
 )
+from sidestep_captioners.local.specs import LOCAL_PROVIDERS
+from sidestep_captioners.stems.specs import ANALYZERS, SEPARATORS
 
 sidestep_api = 1
 
 
 @hookimpl
 def sidestep_providers() -> list[ProviderType]:
-    """Offer services and servers that describe songs or know their lyrics."""
+    """Offer services, servers and models of this machine that describe songs or know their lyrics."""
     return [
         ProviderType(
             name="gemini",
@@ -62,6 +64,7 @@ def sidestep_providers() -> list[ProviderType]:
             config=TranscriberConfig,
             supplies=LYRICS - {"is_instrumental"},
         ),
+        *LOCAL_PROVIDERS,
     ]
 
 
@@ -77,5 +80,12 @@ def sidestep_analyzers() -> list[AnalyzerType]:
             needs=("numpy", "scipy", "soxr"),
             extra="sidestep-captioners[analysis]",
             supplies=frozenset({"bpm", "key", "signature"}),
-        )
+        ),
+        *ANALYZERS,
     ]
+
+
+@hookimpl
+def sidestep_separators() -> list[SeparatorType]:
+    """Return what takes songs apart."""
+    return [*SEPARATORS]

@@ -36,6 +36,7 @@ SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
         "convert-sidecars": LazyCommand(
             "sidestep_cli.commands.convert_sidecars:convert_sidecars", "Read other programs' captions, or write them."
         ),
+        "stems": _command("stems", "Take songs apart into vocals and instruments."),
         "preprocess": _command("preprocess", "Make training tensors from songs and captions."),
         "analyze": _command("analyze", "Find out which projections matter for your songs."),
         "estimate": _command("estimate", "Work out how much memory a run takes, and whether it fits."),

@@ -73,6 +73,26 @@ class PreprocessFinished(Event):
     output: Path
 
 
+# Separation: stages and songs are told by `StageStarted`, `SongFinished` and `SongRejected`
+
+
+@attrs.frozen(kw_only=True)
+class StemsFinished(Event):
+    """Taking songs apart is over.
+
+    Attributes:
+        written: songs whose stems were written.
+        complete: songs whose stems were there before.
+        rejected: songs that could not be taken apart, with reasons.
+        output: folder of the stems.
+    """
+
+    written: int
+    complete: int
+    rejected: tuple[SongRejected, ...]
+    output: Path
+
+
 # Analysis: stages and songs are told by `StageStarted`, `SongFinished` and `SongRejected`
 
 

@@ -93,6 +93,17 @@ def sidestep_analyzers() -> Iterable[specs.AnalyzerType]:
 
 
 @hookspec
+def sidestep_separators() -> Iterable[specs.SeparatorType]:
+    """Return the ways this plugin offers to take songs apart into vocals and instruments.
+
+    Called as `sidestep_adapters` is.
+
+    .. versionadded:: 0.1
+    """
+    return ()
+
+
+@hookspec
 def sidestep_presets() -> Iterable[Path | Traversable]:
     """Return TOML preset files, named by their stem. Called when presets are listed or looked up.
 

@@ -282,3 +282,24 @@ class Analyzer(Protocol):
 
         A field that cannot be measured on this audio is left out. Raise `AudioError` for audio that cannot be analysed.
         """
+
+
+class Separator(Protocol):
+    """Takes songs apart; a context manager that holds a model. Its target is called with (config, context)."""
+
+    @property
+    def rate(self) -> int:
+        """Samples a second of what it gives; known once it is entered."""
+
+    def __enter__(self) -> Separator:
+        """Load the model; raise `CheckpointError` that names the missing files and their place."""
+
+    def __exit__(self, *error: object) -> None:
+        """Free it."""
+
+    def separate(self, audio: NDArray[np.float32], cancelled: Callable[[], bool]) -> Mapping[str, NDArray[np.float32]]:
+        """Return the stems of audio, float32 [2, samples] at 48 kHz, by name, each [2, samples] at `rate`.
+
+        Raises:
+            Cancelled: `cancelled`, asked in between, said so.
+        """

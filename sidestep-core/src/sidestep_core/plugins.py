@@ -32,6 +32,7 @@ SPEC_HOOKS: Mapping[str, type[specs.Spec]] = {
     "sidestep_exporters": specs.ExporterType,
     "sidestep_observers": specs.ObserverType,
     "sidestep_analyzers": specs.AnalyzerType,
+    "sidestep_separators": specs.SeparatorType,
 }
 Status = Literal["ok", "blocked", "broken", "incompatible"]
 

@@ -278,6 +278,26 @@ class AnalyzerType(Spec):
     in_processes: bool = True
 
 
+@attrs.frozen(kw_only=True)
+class SeparatorType(Spec):
+    """A way to take songs apart into vocals and instruments; its target follows `interfaces.Separator`.
+
+    Attributes:
+        stems: what it takes songs apart into.
+    """
+
+    kind = "separator"
+    stems: frozenset[str] = frozenset()
+
+
 Kind = Literal[
-    "adapter", "timestep-sampler", "lr-controller", "optimizer", "provider", "exporter", "observer", "analyzer"
+    "adapter",
+    "timestep-sampler",
+    "lr-controller",
+    "optimizer",
+    "provider",
+    "exporter",
+    "observer",
+    "analyzer",
+    "separator",
 ]

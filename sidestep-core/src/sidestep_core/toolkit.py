@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sidestep_core.interfaces import ExportReport, ExportRequest, Observer
     from sidestep_core.model.layout import ModelFolder
     from sidestep_core.plan import TrainPlan
+    from sidestep_core.separating import StemsConfig
     from sidestep_core.store.index import TensorStore
 
 logger = logging.getLogger(__name__)
@@ -108,6 +109,14 @@ class Toolkit:
         device = resolve_device(model.device)
         dtype = resolve_precision(model.precision, device)
         yield from _told(preprocess(config, folder, device=device, dtype=dtype, cancelled=cancelled))
+
+    def separate(
+        self, config: StemsConfig, separator: Choice, *, cancelled: Callable[[], bool] = never
+    ) -> Iterator[Event]:
+        """Take songs apart into vocals and instruments; see `sidestep_core.separating.separate`."""
+        from sidestep_core.separating import separate
+
+        yield from separate(config, self._chosen("separator", separator), cancelled=cancelled)
 
     def analyze(
         self,

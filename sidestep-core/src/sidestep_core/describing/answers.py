@@ -99,7 +99,8 @@ def _read(answer: object, wanted: frozenset[str], depth: int) -> dict[str, str] 
         return None
     if isinstance(answer, str):
         structured = (_read(part, wanted, depth - 1) for part in _objects(answer))
-        return next((found for found in structured if found is not None), None) or _from_lines(answer, wanted)
+        found = next((found for found in structured if found is not None), None)
+        return _from_lines(answer, wanted) if found is None else found
     if isinstance(answer, Mapping):
         named = _from_mapping(answer, wanted)
         return _first((answer.get(key) for key in _WRAPPERS), wanted, depth) if named is None else named

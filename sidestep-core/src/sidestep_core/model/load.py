@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from diffusers import AutoencoderOobleck
 from diffusers.pipelines.ace_step import AceStepConditionEncoder
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
 
 from sidestep_core.errors import CheckpointError
 from sidestep_core.model.components import build_condition_encoder, build_transformer, build_vae
@@ -22,6 +20,7 @@ from sidestep_core.model.folder import SILENCE, SILENCE_KEY, ModelFolder, part_t
 from sidestep_core.model.headers import TensorInfo, read_header, weight_files
 from sidestep_core.model.names import NULL_CONDITION, to_original
 from sidestep_core.model.quantize import QuantizedLinear
+from sidestep_core.model.quiet import no_progress_bar
 from sidestep_core.model.streaming import Device, Read, check, fill, read_tensor, reader
 from sidestep_core.model.tokenizer import load_tokenizer
 
@@ -179,15 +178,3 @@ def _existing(path: Path, what: str) -> Path:
 
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
-
-
-@contextmanager
-def no_progress_bar() -> Iterator[None]:
-    """Keep transformers from drawing on the terminal, and leave its setting as it was."""
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from sidestep_core.model.components import build_condition_encoder, build_transformer, encoder_arguments
 from sidestep_core.model.dims import ModelDims
 from sidestep_core.model.folder import SILENCE, TEXT_ENCODER
-from sidestep_core.model.load import no_progress_bar
 from sidestep_core.model.names import to_original
+from sidestep_core.model.quiet import no_progress_bar
 from sidestep_core.model.tiny_text import write_text_encoder
 from sidestep_core.model.tiny_vae import encode_silence, make_vae
 

@@ -1,0 +1,1 @@
+"""Models that describe songs on this machine."""
