@@ -7,14 +7,18 @@ import json
 import threading
 
 import attrs
+import numpy as np
 import pytest
 import soundfile
 from fake_services import Reply, never
 from sidestep_captioners.configs import TranscriberConfig
+from sidestep_captioners.places import own_folder
 from sidestep_captioners.transcriber import TranscriberProvider
 from sidestep_core.errors import Cancelled, ProviderError
+from sidestep_core.settings import DATA_VARIABLE
 from sidestep_core.specs import BuildContext
 from sidestep_core.testing.contracts import ProviderContract
+from tiny_demucs import write_tiny_demucs
 
 LYRICS = frozenset({"lyrics"})
 TEXT = "[Verse]\nOne line\nAnother line"
@@ -218,3 +222,25 @@ def test_many_threads_share_a_provider(server, track):
 def test_nested_json_is_unwrapped(ask, server):
     server.plan({"data": [{"output": json.dumps({"result": {"lyrics": TEXT}})}]})
     assert ask().fields == {"lyrics": TEXT}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """Return where weights of Demucs are looked for; there are none elsewhere."""
+    monkeypatch.setenv(DATA_VARIABLE, str(tmp_path / "data"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return own_folder("htdemucs")
+
+
+def test_the_voice_alone_can_be_sent(ask, server, place, track):
+    write_tiny_demucs(place)
+    for only in (False, True):
+        assert ask(vocals_only=only).fields == {"lyrics": TEXT}
+    sent = [soundfile.read(io.BytesIO(asked.form()["file"][2]))[0] for asked in server.asked]
+    assert abs(len(sent[0]) / 48_000 - len(sent[1]) / 48_000) < 0.1
+    assert not np.allclose(sent[0][: len(sent[1])], sent[1][: len(sent[0])], atol=1e-3)
+
+
+def test_the_voice_alone_needs_its_weights(fail, place):
+    error = fail(vocals_only=True)
+    assert str(error).startswith("--vocals-only: no weights of htdemucs: put ")

@@ -8,6 +8,7 @@ import pytest
 from sidestep_core.describing.guards import find_doubts
 from sidestep_core.describing.provenance import Source
 from sidestep_core.interfaces import Track
+from sidestep_core.languages import load_guesser
 
 SONG = Track(path=Path("a.wav"), title="a", duration=200.0)
 CHORUS = (
@@ -66,6 +67,15 @@ def test_what_models_make_up_is_doubted(lyrics, said):
 def test_lyrics_are_in_the_language_they_are_said_to_be_in(lyrics, language, said):
     found = doubts("lyrics", lyrics, language=language)
     assert (said in found) if said else found == ""
+
+
+FRENCH = "Je marche dans la rue et le vent me parle\nde tous les jours que nous avons perdus"
+
+
+@pytest.mark.parametrize(("language", "said"), [("en", "they look like 'fr'"), ("fr", ""), ("", ""), ("ja", "")])
+def test_lyrics_look_like_their_language(language, said):
+    found = find_doubts(SONG, {"lyrics": FRENCH, "language": language}, {}, load_guesser())
+    assert said in " ".join(found.get("lyrics", ())) if said else found == {}
 
 
 def test_a_language_that_is_known_already_counts():

@@ -225,7 +225,7 @@ class Missing:
 def test_without_the_library_languages_are_not_guessed_and_that_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for loaded in ("sidestep_core.doctor.language", "py3langid", "py3langid.langid"):
+    for loaded in ("sidestep_core.language_guess", "py3langid", "py3langid.langid"):
         monkeypatch.delitem(sys.modules, loaded, raising=False)
     monkeypatch.setattr(sys, "meta_path", [Missing(), *sys.meta_path])
     (path,) = write_songs(tmp_path, seconds=[0.5])

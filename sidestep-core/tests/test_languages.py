@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sidestep_core.doctor.language import LanguageGuesser
+from sidestep_core.language_guess import LanguageGuesser
 from sidestep_core.languages import LANGUAGES, contradicts, is_latin, language_code
 
 RAIN = {

@@ -69,6 +69,9 @@ class TranscriberConfig:
     """Settings of the provider that has a server write the lyrics down."""
 
     url: str | None = option(default=None, flag="--transcriber-server-url", help="Address of the server.")
+    vocals_only: bool = option(
+        default=False, help="Send the voice alone, separated as by 'sidestep stems'; needs the weights for that."
+    )
     timeout: float = option(default=180.0, above=0, advanced=True, help="Seconds to wait for an answer.")
 
 

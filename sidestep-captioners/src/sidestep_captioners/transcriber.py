@@ -12,8 +12,10 @@ from sidestep_core.specs import BuildContext
 
 from sidestep_captioners.configs import TranscriberConfig
 from sidestep_captioners.http import Http, Reply, host_of, need_url, never
+from sidestep_captioners.stems.configs import DemucsConfig
+from sidestep_captioners.stems.voice import Voice
 from sidestep_captioners.transcripts import read_transcript
-from sidestep_captioners.upload import MIME, NAME, load_recording
+from sidestep_captioners.upload import MIME, NAME, Recording, encode_recording, load_recording
 
 _HOW = "give --transcriber-server-url, or keep it with 'sidestep settings set transcriber_server.url ADDRESS'"
 _PATHS = ("transcribe", "lyrics", "predict", "infer")
@@ -27,15 +29,20 @@ class TranscriberProvider:
         self._config = config
         self._http: Http | None = None
         self._url = ""
+        self._voice = Voice(DemucsConfig()) if config.vocals_only else None
 
     def __enter__(self) -> Self:
         self._url = need_url(self._config.url, _HOW)
+        if self._voice is not None:
+            self._voice.open()
         self._http = Http(timeout=self._config.timeout)
         return self
 
     def __exit__(self, *error: object) -> None:
         if self._http is not None:
             self._http.close()
+        if self._voice is not None:
+            self._voice.close()
 
     def check(self) -> str:
         """Look whether a server answers at the address."""
@@ -49,7 +56,7 @@ class TranscriberProvider:
     def describe(self, track: Track, wanted: frozenset[str], cancelled: Callable[[], bool]) -> Description:
         """Have one song written down."""
         assert self._http is not None, "the provider is not entered"
-        recording = load_recording(track.path, limit=_LARGEST, cancelled=cancelled)
+        recording = self._record(track, cancelled)
         reply = self._http.ask(
             "POST",
             with_path(self._url, _PATHS),
@@ -60,6 +67,12 @@ class TranscriberProvider:
         found = read_transcript(payload_of(reply))
         fields = {field: text for field, text in found.items() if field in wanted}
         return Description(fields=fields, doubts=recording.doubts, source=reply.host)
+
+    def _record(self, track: Track, cancelled: Callable[[], bool]) -> Recording:
+        if self._voice is None:
+            return load_recording(track.path, limit=_LARGEST, cancelled=cancelled)
+        voice = self._voice.hear(track.path, cancelled)
+        return encode_recording(track.path.name, voice, limit=_LARGEST, cancelled=cancelled)
 
 
 def check_server(http: Http, url: str, headers: Mapping[str, str] | None = None) -> str:

@@ -43,18 +43,33 @@ def load_recording(path: Path, *, limit: int, cancelled: Callable[[], bool]) -> 
     try:
         if _is_mp3(path) and path.stat().st_size <= limit:
             return Recording(data=path.read_bytes())
-        seconds = probe(path).seconds
-        rate = next((rate for rate in BIT_RATES if _size(seconds, rate) <= limit), None)
-        if rate is None:
-            raise ProviderError(
-                f"'{path.name}' is too long to be sent: {seconds / 60:.0f} minutes, and {limit >> 20} MB are allowed",
-                kind="too large",
-            )
-        data = _encode(decode(path), rate, cancelled)
+        _bit_rate(path.name, probe(path).seconds, limit)  # what is too long is not decoded
+        audio = decode(path)
     except (AudioError, OSError) as error:
         raise ProviderError(f"'{path.name}': {error}", kind="no audio") from error
+    return encode_recording(path.name, audio, limit=limit, cancelled=cancelled)
+
+
+def encode_recording(name: str, audio: Samples, *, limit: int, cancelled: Callable[[], bool]) -> Recording:
+    """Return audio [2, n] at 48 kHz as MP3 of at most `limit` bytes.
+
+    Raises:
+        ProviderError: it is longer than fits ("too large").
+        Cancelled: the user asked to stop.
+    """
+    rate = _bit_rate(name, audio.shape[1] / SAMPLE_RATE, limit)
     doubts = () if rate == BIT_RATES[0] else (f"sent with {rate} kbit/s to keep within {limit >> 20} MB",)
-    return Recording(data=data, doubts=doubts)
+    return Recording(data=_encode(audio, rate, cancelled), doubts=doubts)
+
+
+def _bit_rate(name: str, seconds: float, limit: int) -> int:
+    for rate in BIT_RATES:
+        if _size(seconds, rate) <= limit:
+            return rate
+    raise ProviderError(
+        f"'{name}' is too long to be sent: {seconds / 60:.0f} minutes, and {limit >> 20} MB are allowed",
+        kind="too large",
+    )
 
 
 def _size(seconds: float, rate: int) -> float:

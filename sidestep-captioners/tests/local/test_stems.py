@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from sidestep_captioners.local.configs import TranscriberConfig
 from sidestep_captioners.local.transcriber import Transcriber
 from sidestep_captioners.places import own_folder
 from sidestep_captioners.stems.configs import DemucsConfig
-from sidestep_captioners.stems.demucs import DemucsSeparator, vocals
+from sidestep_captioners.stems.demucs import DemucsSeparator
+from sidestep_captioners.stems.voice import Voice
 from sidestep_captioners.stems.weights import load
 from sidestep_core.audio.source import Samples
-from sidestep_core.errors import AudioError, Cancelled, CheckpointError, ProviderError
+from sidestep_core.errors import Cancelled, CheckpointError, ProviderError
 from sidestep_core.interfaces import Track
 from sidestep_core.settings import DATA_VARIABLE
 from sidestep_core.specs import BuildContext
@@ -174,14 +176,29 @@ def test_a_list_that_is_none_is_said(tmp_path: Path, text: str) -> None:
         load("htdemucs", tmp_path, download=False)
 
 
-def test_the_voice_alone_is_as_long_as_the_song(weights: Path, song: Track) -> None:
-    voice = vocals(song.path, DemucsConfig(weights=weights))
-    assert (voice.shape, voice.dtype) == ((2, 3 * 48000), np.float32)
+@pytest.fixture
+def voice(weights: Path) -> Iterator[Voice]:
+    made = Voice(DemucsConfig(weights=weights))
+    made.open()
+    yield made
+    made.close()
 
 
-def test_the_voice_of_what_is_no_audio_is_an_error(weights: Path, tmp_path: Path) -> None:
-    with pytest.raises(AudioError):
-        vocals(tmp_path / "gone.wav", DemucsConfig(weights=weights))
+def test_the_voice_alone_is_as_long_as_the_song(voice: Voice, song: Track) -> None:
+    heard = voice.hear(song.path, never)
+    assert (heard.shape, heard.dtype) == ((2, 3 * 48000), np.float32)
+
+
+def test_the_voice_of_what_is_no_audio_is_an_error_of_the_song(voice: Voice, tmp_path: Path) -> None:
+    with pytest.raises(ProviderError) as caught:
+        voice.hear(tmp_path / "gone.wav", never)
+    assert caught.value.kind == "no audio"
+
+
+def test_threads_take_turns(voice: Voice, song: Track) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: voice.hear(song.path, never), range(2))
+    assert np.array_equal(first, second)
 
 
 class TestTranscriberHearsTheVoice:

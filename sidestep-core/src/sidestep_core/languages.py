@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 # code: English name, other names and codes
 _NAMES = {
@@ -95,3 +96,14 @@ def contradicts(stated: str, guessed: str, lyrics: str) -> bool:
 def is_latin(text: str) -> bool:
     """Tell whether most letters of a text are Latin."""
     return len(_LATIN.findall(text)) > sum(map(str.isalpha, text)) / 2
+
+
+def load_guesser() -> Callable[[str], str] | None:
+    """Return what guesses the language of lyrics, "" where it is not clear; None where py3langid is not installed."""
+    try:
+        from sidestep_core.language_guess import LanguageGuesser
+    except ModuleNotFoundError as error:
+        if error.name != "py3langid":
+            raise
+        return None
+    return LanguageGuesser().guess

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Self
 
+from sidestep_core.audio.constants import SAMPLE_RATE
 from sidestep_core.audio.source import Samples
 from sidestep_core.describing.answers import read_answer
 from sidestep_core.interfaces import Description, Track
@@ -13,11 +14,12 @@ from sidestep_core.songs import INSTRUMENTAL
 from sidestep_core.specs import BuildContext
 
 from sidestep_captioners.local.configs import TranscriberConfig
-from sidestep_captioners.local.hearing import hear, pieces
+from sidestep_captioners.local.hearing import hear, pieces, to_mono
 from sidestep_captioners.local.listener import Answer, Effort, Question
 from sidestep_captioners.local.provider import OpenModel
 from sidestep_captioners.local.thinker import Thinker
-from sidestep_captioners.local.voice import Voice
+from sidestep_captioners.stems.configs import DemucsConfig
+from sidestep_captioners.stems.voice import Voice
 
 TRAINED = Question("*Task* Transcribe this audio in detail", recording_last=True)
 _ANSWERED = frozenset({"lyrics", "language"})
@@ -29,7 +31,8 @@ class Transcriber:
     def __init__(self, config: TranscriberConfig, context: BuildContext) -> None:
         self._config = config
         self._model = OpenModel(config, Thinker, four_bit=config.memory == "8-10gb")
-        self._voice = Voice(config) if config.vocals_only else None
+        demucs = DemucsConfig(device=config.device, allow_download=config.allow_download)
+        self._voice = Voice(demucs) if config.vocals_only else None
 
     def __enter__(self) -> Self:
         """Load the model, and what separates the voice where that is wanted."""
@@ -53,7 +56,10 @@ class Transcriber:
 
     def describe(self, track: Track, wanted: frozenset[str], cancelled: Callable[[], bool]) -> Description:
         """Return the lyrics, their language and whether there are any."""
-        audio = hear(track.path) if self._voice is None else self._voice.hear(track.path, cancelled)
+        if self._voice is None:
+            audio = hear(track.path)
+        else:
+            audio = to_mono(self._voice.hear(track.path, cancelled), SAMPLE_RATE)
         answers, reduced = self._model.attempt(audio, lambda effort: self._ask(audio, effort, cancelled), whole=True)
         cut = sum(answer.cut for answer in answers)
         fields = sung([answer.text for answer in answers])

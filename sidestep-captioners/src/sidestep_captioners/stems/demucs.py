@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -11,7 +10,6 @@ import soxr
 import torch
 from demucs.apply import apply_model
 from sidestep_core.audio.constants import SAMPLE_RATE
-from sidestep_core.audio.decode import decode
 from sidestep_core.audio.source import Samples
 from sidestep_core.device import resolve_device
 from sidestep_core.errors import Cancelled
@@ -66,20 +64,6 @@ class DemucsSeparator:
         )[0]
         parts = parts * deviation + mean
         return dict(zip(self._model.sources, parts.numpy(), strict=True))
-
-
-def vocals(path: Path, config: DemucsConfig | None = None, cancelled: Callable[[], bool] = lambda: False) -> Samples:
-    """Return the voice alone of a song, float32 [2, samples] at 48 kHz, for whoever listens to lyrics.
-
-    The model is loaded anew for each call; who has many songs enters a `DemucsSeparator` and calls `voice_of`.
-
-    Raises:
-        AudioError: the file cannot be used.
-        CheckpointError: weights are missing.
-        Cancelled: `cancelled` said so.
-    """
-    with DemucsSeparator(config or DemucsConfig(), BuildContext()) as separator:
-        return voice_of(decode(path), separator, cancelled)
 
 
 def voice_of(audio: Samples, separator: DemucsSeparator, cancelled: Callable[[], bool]) -> Samples:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
 
 from sidestep_core.describing.provenance import Source
 from sidestep_core.interfaces import Track
+from sidestep_core.languages import contradicts
 
 _SAME_LINE, _SAME_WORD = 8, 16  # so often in a row is what a model does that is stuck, not a chorus
 _FEWEST_LINES, _DIFFERENT = 24, 0.2
@@ -37,17 +38,26 @@ _SCRIPTS: Mapping[str, str] = {
 _PITCHES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 
 
-def find_doubts(track: Track, fields: Mapping[str, str], sources: Mapping[str, Source]) -> dict[str, tuple[str, ...]]:
+Guess = Callable[[str], str]
+
+
+def find_doubts(
+    track: Track, fields: Mapping[str, str], sources: Mapping[str, Source], guess: Guess | None = None
+) -> dict[str, tuple[str, ...]]:
     """Return what a person should look at in new values, by field.
 
     Args:
         track: the song; what is known about it counts.
         fields: new values in their normal form.
         sources: where the song's other values come from; what was measured is compared.
+        guess: tells the language of lyrics, see `languages.load_guesser`; without it, their letters are looked at.
     """
     checks = {"caption": _caption, "lyrics": _lyrics, "bpm": _tempo, "key": _key}
-    found = {name: tuple(check(track, fields, sources)) for name, check in checks.items() if fields.get(name)}
-    return {name: doubts for name, doubts in found.items() if doubts}
+    found = {name: list(check(track, fields, sources)) for name, check in checks.items() if fields.get(name)}
+    if fields.get("lyrics"):
+        stated = fields.get("language") or track.known.get("language", "")
+        found["lyrics"] += _language(fields["lyrics"], stated, guess)
+    return {name: tuple(doubts) for name, doubts in found.items() if doubts}
 
 
 def _caption(track: Track, fields: Mapping[str, str], sources: Mapping[str, Source]) -> Iterator[str]:
@@ -71,7 +81,6 @@ def _lyrics(track: Track, fields: Mapping[str, str], sources: Mapping[str, Sourc
         yield f"{len(words)} words are too many for {track.duration:.0f} s"
     if lines and fields.get("is_instrumental", track.known.get("is_instrumental", "")) == "true":
         yield "the song is said to be instrumental"
-    yield from _language(" ".join(words), fields.get("language") or track.known.get("language", ""))
 
 
 def _repetition(lines: list[str]) -> Iterator[str]:
@@ -89,8 +98,9 @@ def _longest_run(units: list[str]) -> tuple[str, int]:
     return max(runs, key=lambda run: run[1], default=("", 0))
 
 
-def _language(text: str, code: str) -> Iterator[str]:
-    letters = [c for c in text if c.isalpha()][:_MOST_LETTERS]
+def _language(lyrics: str, code: str, guess: Guess | None) -> Iterator[str]:
+    lines = (line for line in lyrics.split("\n") if not _HEADER.fullmatch(line))
+    letters = [c for line in lines for c in line if c.isalpha()][:_MOST_LETTERS]
     if not code or len(letters) < _FEWEST_LETTERS:
         return
     scripts = Counter(unicodedata.name(c, "?").split()[0].split("-")[0] for c in letters)
@@ -99,6 +109,8 @@ def _language(text: str, code: str) -> Iterator[str]:
     # lyrics of every language are written in Latin letters, too
     if script not in expected and script != "LATIN":
         yield f"said to be '{code}', but written in {script.capitalize()} letters"
+    elif guess is not None and contradicts(code, guessed := guess(lyrics), lyrics):
+        yield f"said to be '{code}', but they look like '{guessed}'"
 
 
 def _tempo(track: Track, fields: Mapping[str, str], sources: Mapping[str, Source]) -> Iterator[str]:

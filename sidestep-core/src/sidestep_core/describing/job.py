@@ -10,7 +10,7 @@ from queue import SimpleQueue
 import attrs
 
 from sidestep_core.describing.configs import CaptionsConfig
-from sidestep_core.describing.guards import find_doubts
+from sidestep_core.describing.guards import Guess, find_doubts
 from sidestep_core.describing.normalise import FIELDS, normalise_all
 from sidestep_core.describing.plan import ALONG, SongPlan, audio_dir, plan_songs, wanted_fields
 from sidestep_core.describing.provenance import read_sources, write_fields
@@ -20,6 +20,7 @@ from sidestep_core.describing.trying import Gate, Wait, persist
 from sidestep_core.errors import Cancelled, DatasetError, LoadError, ProviderError, SidestepError
 from sidestep_core.events import DescribeFinished, DescribeStarted, Event, Notice, SongDescribed
 from sidestep_core.interfaces import Confidence, Description, Provider
+from sidestep_core.languages import load_guesser
 from sidestep_core.sidecars import MergePolicy, Sidecar, read_sidecar
 
 ENDING = ("key", "quota")
@@ -127,6 +128,7 @@ class _Job:
             provider=provider,
             gate=Gate(asked.stage.name, width),
             config=self.config,
+            guess=load_guesser() if "lyrics" in asked.stage.fields else None,
             tell=events.put,
             cancelled=lambda: over.is_set() or self.cancelled(),
         )
@@ -175,6 +177,7 @@ class _Worker:
     provider: Provider
     gate: Gate
     config: CaptionsConfig
+    guess: Guess | None
     tell: Callable[[Event], None]
     cancelled: Callable[[], bool]
 
@@ -215,7 +218,7 @@ class _Worker:
         )
         order = [field for field in FIELDS if field in wanted]
         fields = normalise_all({field: answer.fields[field] for field in order if field in answer.fields})
-        doubts = find_doubts(track, fields, sources)
+        doubts = find_doubts(track, fields, sources, self.guess)
         changed = write_fields(
             song.path,
             {**dict.fromkeys(order, ""), **fields},

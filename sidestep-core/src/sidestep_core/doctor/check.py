@@ -14,10 +14,12 @@ from sidestep_core.doctor.sounds import duplicate_findings, sound_findings
 from sidestep_core.doctor.texts import Count, Reader
 from sidestep_core.errors import AudioError, Cancelled
 from sidestep_core.events import Event, SongFinished, StageStarted
+from sidestep_core.languages import load_guesser
 from sidestep_core.prompts import lyrics_prompt, text_prompt, wordings
 from sidestep_core.songs import Song, SongSet
 
 Outcomes = Mapping[str, Heard | AudioError]
+NOT_GUESSED = "languages were not guessed: that needs py3langid; pip install 'sidestep-core[language]'"
 
 
 def check(config: CheckConfig, *, count: Count | None, cancelled: Callable[[], bool]) -> Iterator[Event]:
@@ -87,7 +89,7 @@ def _tell(
     songs: SongSet, seconds: Mapping[str, float], config: CheckConfig
 ) -> tuple[dict[str, CheckedSong], tuple[str, ...]]:
     """Return what the model is told of each song that can be used, and what could not be looked at."""
-    guess, notes = _load_guesser()
+    guess = load_guesser()
     told = {
         song.name: CheckedSong(
             name=song.name,
@@ -100,20 +102,9 @@ def _tell(
                 use_genre=wording.use_genre,
             ),
             lyrics=lyrics_prompt(song, config.conditioning),
-            language="" if song.instrumental else guess(song.lyrics),
+            language="" if song.instrumental or guess is None else guess(song.lyrics),
         )
         for song, wording in zip(songs.songs, wordings(songs, config), strict=True)
         if song.name in seconds
     }
-    return told, notes
-
-
-def _load_guesser() -> tuple[Callable[[str], str], tuple[str, ...]]:
-    try:
-        from sidestep_core.doctor.language import LanguageGuesser
-    except ModuleNotFoundError as error:
-        if error.name != "py3langid":
-            raise
-        note = "languages were not guessed: that needs py3langid; pip install 'sidestep-core[language]'"
-        return (lambda _: ""), (note,)
-    return LanguageGuesser().guess, ()
+    return told, (NOT_GUESSED,) if guess is None else ()

@@ -1,29 +1,28 @@
-"""The voice of a song alone, as local models hear it."""
+"""The voice of a song alone, for whoever writes down lyrics."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sidestep_core.audio.constants import SAMPLE_RATE
 from sidestep_core.audio.decode import decode
 from sidestep_core.audio.source import Samples
 from sidestep_core.errors import AudioError, CheckpointError, LoadError, ProviderError
 from sidestep_core.specs import BuildContext
 
-from sidestep_captioners.local.configs import TranscriberConfig
-from sidestep_captioners.local.hearing import to_mono
 from sidestep_captioners.stems.configs import DemucsConfig
 from sidestep_captioners.stems.specs import SEPARATORS
 
 
 class Voice:
-    """Demucs, with the settings of who listens."""
+    """Demucs, loaded once; of several threads, one after the other is served."""
 
-    def __init__(self, config: TranscriberConfig) -> None:
-        self._config = DemucsConfig(device=config.device, allow_download=config.allow_download)
+    def __init__(self, config: DemucsConfig) -> None:
+        self._config = config
         self._separator: Any = None
+        self._turn = threading.Lock()
 
     def open(self) -> None:
         """Load it; raise `ProviderError` where it is not installed or its weights are missing."""
@@ -38,10 +37,11 @@ class Voice:
             self._separator.__exit__(None, None, None)
 
     def hear(self, path: Path, cancelled: Callable[[], bool]) -> Samples:
-        """Return the voice as float32 [samples] at 16 kHz; raise `ProviderError` for what cannot be decoded."""
+        """Return the voice as float32 [2, samples] at 48 kHz; raise `ProviderError` for what cannot be decoded."""
         from sidestep_captioners.stems.demucs import voice_of
 
         try:
-            return to_mono(voice_of(decode(path), self._separator, cancelled), SAMPLE_RATE)
+            with self._turn:
+                return voice_of(decode(path), self._separator, cancelled)
         except AudioError as error:
             raise ProviderError(str(error), kind="no audio") from error
