@@ -77,6 +77,10 @@ def configs(config_type):
             "dataset_repeats": st.lists(st.integers(1, 9), **few).map(tuple),
             "dataset_weights": st.lists(st.floats(0.1, 9.0), **few).map(tuple),
         }
+    if config_type is TargetsConfig:  # a map is named or left out
+        return st.builds(config_type, **{**values, "fisher_map": st.none()}) | st.builds(
+            config_type, **{**values, "ignore_fisher_map": st.just(False)}
+        )
     return st.builds(config_type, **values)
 
 

@@ -60,7 +60,8 @@ def test_an_edit_without_effect_touches_no_file(tmp_path: Path, edit: dict[str, 
     audio = song(tmp_path, custom_tag="a, b")
     before = audio.with_suffix(".txt").stat()
     assert edit_tags(tmp_path, **edit) == []
-    assert audio.with_suffix(".txt").stat() == before
+    after = audio.with_suffix(".txt").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
 def test_everything_else_in_the_sidecar_stays(tmp_path: Path) -> None:
