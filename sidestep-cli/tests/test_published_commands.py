@@ -130,6 +130,37 @@ def test_dataset_as_published_runs(run_cli: RunCli) -> None:
     assert (result.code, result.err) == (0, "")
 
 
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        ("--provider local_16gb", {"local_16gb", "genius"}),
+        ("--provider local_8-10gb --no-lyrics", {"local_8-10gb"}),
+        ("--provider gemini", {"gemini", "genius"}),
+        ("--provider openai --ai-model gpt-audio-mini --policy overwrite_caption", {"openai", "genius"}),
+        ("--provider lyrics_only", {"genius"}),
+        (
+            "--metadata-provider music_flamingo --lyrics-provider transcriber_server "
+            "--music-flamingo-url http://localhost:5000 --transcriber-server-url http://localhost:8000",
+            {"transcriber_server", "music_flamingo", "gemini"},
+        ),
+    ],
+)
+def test_captions_as_published_ask_whom_they_name(run_cli: RunCli, here: Path, words: str, asked: set[str]) -> None:
+    for sidecar in (here / "my_songs").glob("*.txt"):
+        sidecar.unlink()
+    result = run_cli(*shlex.split(f"captions --audio-dir ./my_songs {words} --dry-run --json"))
+    assert result.code == 0, result.err
+    songs = json.loads(result.out)
+    assert {name for song in songs for name in song["asked"]} == asked
+
+
+@pytest.mark.parametrize("mode", ["faf", "mid --chunks 5", "sas"])
+@pytest.mark.usefixtures("here")
+def test_audio_analyze_as_published_is_understood(run_cli: RunCli, mode: str) -> None:
+    result = run_cli(*shlex.split(f"audio-analyze --input ./my_songs --policy fill_missing --mode {mode} --dry-run"))
+    assert result.code == 0, result.err
+
+
 @pytest.mark.usefixtures("here")
 def test_export_as_published_runs(run_cli: RunCli) -> None:
     assert run_cli(*shlex.split(TRAIN), "--max-steps", "1").code == 0
