@@ -25,6 +25,7 @@ def way_panels(report: Report, adapter: Path) -> tuple[Panel, ...]:
     norms = [float(delta.norm()) for _, delta in deltas(read_adapter(adapter))]
     frames = sum(song.frames for song in store.songs)
     steps = report.steps
+    worst = max(report.exports, key=lambda row: row.error)
     return (
         Panel(
             name="Songs",
@@ -47,7 +48,7 @@ def way_panels(report: Report, adapter: Path) -> tuple[Panel, ...]:
         Panel(
             name="Proven exports",
             drawing=checks([row.target for row in report.exports]),
-            facts=tuple(f"{row.target}: {row.modules} modules, {row.shown_error}" for row in report.exports),
+            facts=(f"{min(row.modules for row in report.exports)} modules read back", worst.shown_error),
         ),
     )
 
